@@ -1,0 +1,1 @@
+"""Tell synthetic speech from human speech while it is being spoken."""

@@ -1,0 +1,7 @@
+"""Log-mel features: the one definition that the run time and the trainer share."""
+
+from streamdet.features.frontend import FrontEnd, FrontEndState
+from streamdet.features.level import LevelNorm
+from streamdet.features.logmel import FrontEndConfig, LogMel
+
+__all__ = ["FrontEnd", "FrontEndConfig", "FrontEndState", "LevelNorm", "LogMel"]

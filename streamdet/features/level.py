@@ -1,0 +1,58 @@
+"""Causal level normalisation: makes the score independent of gain without looking ahead."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from streamdet.features.logmel import FloatArray, FrontEndConfig
+
+LevelState = npt.NDArray[np.float64]
+BLOCK = 32  # frames per matrix product; longer input goes through in pieces
+
+# Weight given to an imagined first frame at this power: it keeps the level of a stream that opens with digital
+# silence finite, and is too small to matter (under 0.01 nats after one frame) for anything recorded.
+PRIOR_POWER = 1e-12
+
+
+class LevelNorm:
+    """Subtracts the running speech level from log-mel frames and clips what lies far below it.
+
+    The level is the logarithm of an exponential average (time constant ``level_seconds``) of the frames' mean mel
+    power, bias-corrected so that it is exact from the first frame on. Averaging *power* lets loud frames, which are
+    speech, dominate. A gain moves frame and level alike, hence cancels. What lies more than ``floor`` nats below the
+    level becomes 0, so neither digital silence nor a recorder's noise floor can give a clip away::
+
+        y = max(0, x - level + floor) / scale
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        self.config = config
+        self._decay = math.exp(-config.hop / config.rate / config.level_seconds)
+        steps = np.arange(BLOCK)
+        exponent = steps[:, None] - steps[None, :]
+        self._history = np.where(exponent >= 0, self._decay ** np.maximum(exponent, 0), 0.0)  # [to, from]
+        self._fade = self._decay ** (steps + 1.0)
+
+    def start(self, streams: int = 1) -> LevelState:
+        """State of fresh streams, float64 ``[streams, 2]``: decayed sum of powers, decayed count."""
+        state = np.full((streams, 2), 1e-3)
+        state[:, 0] *= PRIOR_POWER
+        return state
+
+    def __call__(self, frames: FloatArray, state: LevelState) -> tuple[FloatArray, LevelState]:
+        """Normalise ``frames`` (float32 ``[streams, n, mels]``, natural log) and return them with the next state."""
+        level = np.empty(frames.shape[:2])
+        power = np.exp(frames.astype(np.float64)).mean(axis=2)
+        for begin in range(0, frames.shape[1], BLOCK):
+            part = power[:, begin : begin + BLOCK]
+            n = part.shape[1]
+            history, fade = self._history[:n, :n], self._fade[:n]
+            total = part @ history.T + state[:, :1] * fade
+            count = history.sum(axis=1) + state[:, 1:] * fade
+            level[:, begin : begin + n] = np.log(total / count)
+            state = np.stack((total[:, -1], count[:, -1]), axis=1)
+        shifted = frames - level[:, :, None].astype(np.float32)
+        return np.maximum(shifted + np.float32(self.config.floor), 0.0) / np.float32(self.config.scale), state

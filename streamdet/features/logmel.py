@@ -1,0 +1,113 @@
+"""Incremental log-mel filter banks, batched over streams.
+
+Frames are *causal*: frame ``t`` ends at sample ``(t + 1) * hop``, so a stream starts with ``window - hop`` zeros
+of context and every hop of audio yields its frames at once, with no look-ahead. The mel scale and the triangular
+filters follow HTK and Kaldi (S. Young et al., *The HTK Book*, section 5.4; D. Povey et al., "The Kaldi Speech
+Recognition Toolkit", ASRU 2011), so an independent implementation can serve as oracle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+# Power of a mel band below which the logarithm stops: far under 16-bit rounding noise, so that only digital silence
+# meets it and gain stays a pure offset of the features.
+POWER_FLOOR = 1e-14
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndConfig:
+    """Everything that defines the features; it travels inside the model file.
+
+    ``rate`` is in Hz; ``window``, ``hop`` and ``fft`` in samples; ``low`` and ``high`` in Hz; ``hop_frames`` is the
+    number of frames of one streaming hop. ``level_seconds`` is the time constant of the level tracker and ``floor``
+    and ``scale`` its clipping (nats below the running level) and divisor, see :class:`streamdet.features.LevelNorm`.
+    """
+
+    rate: int = 16_000
+    window: int = 400
+    hop: int = 160
+    fft: int = 512
+    mels: int = 64
+    low: float = 20.0
+    high: float = 8_000.0
+    hop_frames: int = 32
+    level_seconds: float = 3.0
+    floor: float = 12.0
+    scale: float = 4.0
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples of one streaming hop (5,120 = 0.32 s by default)."""
+        return self.hop * self.hop_frames
+
+    @property
+    def hop_seconds(self) -> float:
+        """Seconds of one streaming hop."""
+        return self.hop_samples / self.rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def mel_filters(config: FrontEndConfig) -> FloatArray:
+    """Triangular filters ``[fft // 2 + 1, mels]``, float32, unit peak, equally spaced on the HTK mel scale."""
+
+    def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return 1127.0 * np.log1p(hz / 700.0)
+
+    edges = np.linspace(*mel(np.array([config.low, config.high])), config.mels + 2)
+    bins = mel(np.arange(config.fft // 2 + 1) * config.rate / config.fft)[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    up, down = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    filters = np.maximum(0.0, np.minimum(up, down))
+    filters[-1] = 0.0  # Kaldi leaves the Nyquist bin out
+    return filters.astype(np.float32)
+
+
+class LogMel:
+    """Turns new samples into new log-mel frames; holds no stream state itself.
+
+    ``context`` is the tail of samples that later frames still need; start a stream with :meth:`start`.
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        self.config = config
+        self._taper = np.hanning(config.window).astype(np.float32)
+        self._filters = mel_filters(config)
+
+    def start(self, streams: int = 1) -> FloatArray:
+        """Context of ``streams`` fresh streams: zeros ``[streams, window - hop]``."""
+        return np.zeros((streams, self.config.window - self.config.hop), np.float32)
+
+    def __call__(self, samples: FloatArray, context: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Compute the frames that ``samples`` complete.
+
+        Args:
+            samples: float32 ``[streams, n]`` in [-1, 1] at ``config.rate``; any ``n``.
+            context: float32 ``[streams, m]`` from :meth:`start` or the previous call.
+
+        Returns:
+            ``(frames, context)``: natural-log mel powers ``[streams, frames, mels]`` and the context to pass next.
+        """
+        config = self.config
+        joined = np.concatenate((context, samples), axis=1)
+        count = max(0, (joined.shape[1] - config.window) // config.hop + 1)
+        rest = joined[:, count * config.hop :].copy()
+        if count == 0:
+            return np.empty((len(joined), 0, config.mels), np.float32), rest
+        view = np.lib.stride_tricks.sliding_window_view(joined, config.window, axis=1)
+        frames = view[:, : (count - 1) * config.hop + 1 : config.hop]
+        centred = frames - frames.mean(axis=2, keepdims=True)
+        spectrum = np.fft.rfft(centred * self._taper, n=config.fft, axis=2)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        mel = power.astype(np.float32, copy=False) @ self._filters
+        return np.log(np.maximum(mel, POWER_FLOOR)), rest

@@ -1,0 +1,41 @@
+"""What every source is: a name and a generator of blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from streamdet.audio.block import Item
+
+
+class Source(Protocol):
+    """A place sound comes from; one file of this package implements one kind.
+
+    ``live`` tells whether the source sets its own pace, so that sound nobody reads is lost.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The address the source was made from, with secrets masked."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Name of the stream, or the prefix of the streams, that it yields."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """True where the sender sets the pace."""
+        ...
+
+    def items(self, stop: threading.Event) -> Iterator[Item]:
+        """Yield sound and status until the end or until ``stop`` is set, looking at ``stop`` every 0.5 s or sooner.
+
+        Trouble that can pass (a sender gone, a damaged packet) is a :class:`Status`, never an exception.
+
+        Raises:
+            SourceError: the source cannot be started at all; the text says what to do.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Offline side of streamdet: makes, judges and exports the model."""

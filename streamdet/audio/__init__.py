@@ -1,0 +1,1 @@
+"""Sound inside the process: blocks, ring buffer, resampling, voice activity."""

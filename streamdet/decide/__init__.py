@@ -1,0 +1,1 @@
+"""From columns to verdicts: windows, calibration, smoothing, alarm. Knows no transport."""

@@ -1,0 +1,1 @@
+"""Engines that run the streaming network, and the scheduler that feeds them."""

@@ -39,4 +39,5 @@ class FrontEnd:
     def whole(self, samples: FloatArray) -> FloatArray:
         """Features ``[frames, mels]`` of one whole clip (float32 ``[n]``), as if it were a fresh stream."""
         frames, _ = self(samples[None, :].astype(np.float32, copy=False), self.start(1))
-        return frames[0]
+        features: FloatArray = frames[0]
+        return features

@@ -7,15 +7,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from streamdet.features.logmel import FloatArray, FrontEndConfig
+from streamdet.features.logmel import POWER_FLOOR, FloatArray, FrontEndConfig
 
 LevelState = npt.NDArray[np.float64]
 BLOCK = 32  # frames per matrix product; longer input goes through in pieces
-
-# Weight given to an imagined first frame at this power: it keeps the level of a stream that opens with digital
-# silence finite, and is too small to matter (under 0.01 nats after one frame) for anything recorded.
-PRIOR_POWER = 1e-12
-
 
 class LevelNorm:
     """Subtracts the running speech level from log-mel frames and clips what lies far below it.
@@ -23,7 +18,8 @@ class LevelNorm:
     The level is the logarithm of an exponential average (time constant ``level_seconds``) of the frames' mean mel
     power, bias-corrected so that it is exact from the first frame on. Averaging *power* lets loud frames, which are
     speech, dominate. A gain moves frame and level alike, hence cancels. What lies more than ``floor`` nats below the
-    level becomes 0, so neither digital silence nor a recorder's noise floor can give a clip away::
+    level becomes 0, so neither digital silence nor a recorder's noise floor can give a clip away; the level never
+    falls so low that digital silence alone would be anything but 0::
 
         y = max(0, x - level + floor) / scale
     """
@@ -34,13 +30,12 @@ class LevelNorm:
         steps = np.arange(BLOCK)
         exponent = steps[:, None] - steps[None, :]
         self._history = np.where(exponent >= 0, self._decay ** np.maximum(exponent, 0), 0.0)  # [to, from]
+        self._lowest = math.log(POWER_FLOOR) + config.floor
         self._fade = self._decay ** (steps + 1.0)
 
     def start(self, streams: int = 1) -> LevelState:
         """State of fresh streams, float64 ``[streams, 2]``: decayed sum of powers, decayed count."""
-        state = np.full((streams, 2), 1e-3)
-        state[:, 0] *= PRIOR_POWER
-        return state
+        return np.zeros((streams, 2))
 
     def __call__(self, frames: FloatArray, state: LevelState) -> tuple[FloatArray, LevelState]:
         """Normalise ``frames`` (float32 ``[streams, n, mels]``, natural log) and return them with the next state."""
@@ -52,7 +47,7 @@ class LevelNorm:
             history, fade = self._history[:n, :n], self._fade[:n]
             total = part @ history.T + state[:, :1] * fade
             count = history.sum(axis=1) + state[:, 1:] * fade
-            level[:, begin : begin + n] = np.log(total / count)
+            level[:, begin : begin + n] = np.maximum(np.log(total / count), self._lowest)
             state = np.stack((total[:, -1], count[:, -1]), axis=1)
         shifted = frames - level[:, :, None].astype(np.float32)
         return np.maximum(shifted + np.float32(self.config.floor), 0.0) / np.float32(self.config.scale), state

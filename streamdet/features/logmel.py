@@ -64,13 +64,14 @@ def mel_filters(config: FrontEndConfig) -> FloatArray:
     def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return 1127.0 * np.log1p(hz / 700.0)
 
-    edges = np.linspace(*mel(np.array([config.low, config.high])), config.mels + 2)
+    low, high = mel(np.array([config.low, config.high]))
+    edges = np.linspace(low, high, config.mels + 2)
     bins = mel(np.arange(config.fft // 2 + 1) * config.rate / config.fft)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     up, down = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    filters = np.maximum(0.0, np.minimum(up, down))
+    filters: FloatArray = np.maximum(0.0, np.minimum(up, down)).astype(np.float32)
     filters[-1] = 0.0  # Kaldi leaves the Nyquist bin out
-    return filters.astype(np.float32)
+    return filters
 
 
 class LogMel:

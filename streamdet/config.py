@@ -1,0 +1,78 @@
+"""Configuration of ``streamdet listen``: one TOML file, every field with its bounds and meaning."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streamdet.errors import ConfigError
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5560"
+
+
+class Section(BaseModel):
+    """A table of the TOML file; unknown keys are errors, so that a typo never goes unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class SourceSection(Section):
+    """One ``[[source]]``."""
+
+    uri: str = Field(description="Where the sound comes from, such as rtp://0.0.0.0:5004")
+    name: str | None = Field(None, description="Name of the stream; made from the URI where absent", pattern=r"^[\w.:-]+$")
+
+
+class WindowSection(Section):
+    """``[windows]``: pooling lengths."""
+
+    short: float = Field(3.0, ge=3.0, le=10.0, description="Length of the short window in seconds")
+    long: float = Field(10.0, ge=3.0, le=10.0, description="Length of the long window in seconds")
+    min_speech: float = Field(1.5, ge=0.0, le=10.0, description="Seconds of speech a window needs for a verdict")
+    max_lost: float = Field(0.3, ge=0.0, le=1.0, description="Share of missing audio above which a window abstains")
+    smoothing: float = Field(1.0, ge=0.0, le=60.0, description="Time constant of the smoother in seconds")
+
+
+class AlarmSection(Section):
+    """``[alarm]``: when an alert is raised and cleared; what is absent comes from the model file."""
+
+    raise_at: float | None = Field(None, gt=0.0, lt=1.0, alias="raise", description="Smoothed p_fake that raises")
+    clear_at: float | None = Field(None, gt=0.0, lt=1.0, alias="clear", description="Smoothed p_fake that clears")
+    min_seconds: float | None = Field(None, ge=0.0, le=60.0, description="How long it must stay above raise")
+    cooldown: float = Field(5.0, ge=0.0, le=3600.0, description="Seconds of quiet after an alert")
+    update: float = Field(5.0, gt=0.0, le=3600.0, description="Seconds between updates of a raised alert")
+
+
+class Config(Section):
+    """The whole file."""
+
+    model: Path | None = Field(None, description="Model file; the bundled one where absent")
+    publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
+    operating_point: str = Field("default", description="Named set of thresholds of the model file")
+    batch: int = Field(32, ge=1, le=1024, description="Most hops scored in one call")
+    ring_seconds: float = Field(64.0, ge=20.0, le=3600.0, description="Audio kept per stream, in seconds")
+    gap_reset: float = Field(2.0, ge=0.32, le=60.0, description="Seconds of missing audio after which a stream restarts")
+    source: tuple[SourceSection, ...] = Field((), description="The sources")
+    windows: WindowSection = WindowSection()
+    alarm: AlarmSection = AlarmSection()
+
+
+def load(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or holds an unknown key or a value out of bounds.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Config.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error

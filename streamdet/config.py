@@ -22,7 +22,9 @@ class SourceSection(Section):
     """One ``[[source]]``."""
 
     uri: str = Field(description="Where the sound comes from, such as rtp://0.0.0.0:5004")
-    name: str | None = Field(None, description="Name of the stream; made from the URI where absent", pattern=r"^[\w.:-]+$")
+    name: str | None = Field(
+        None, description="Name of the stream; made from the URI where absent", pattern=r"^[\w.:-]+$"
+    )
 
 
 class WindowSection(Section):
@@ -53,7 +55,9 @@ class Config(Section):
     operating_point: str = Field("default", description="Named set of thresholds of the model file")
     batch: int = Field(32, ge=1, le=1024, description="Most hops scored in one call")
     ring_seconds: float = Field(64.0, ge=20.0, le=3600.0, description="Audio kept per stream, in seconds")
-    gap_reset: float = Field(2.0, ge=0.32, le=60.0, description="Seconds of missing audio after which a stream restarts")
+    gap_reset: float = Field(
+        2.0, ge=0.32, le=60.0, description="Seconds of missing audio that make a stream start anew"
+    )
     source: tuple[SourceSection, ...] = Field((), description="The sources")
     windows: WindowSection = WindowSection()
     alarm: AlarmSection = AlarmSection()

@@ -12,6 +12,7 @@ from streamdet.features.logmel import POWER_FLOOR, FloatArray, FrontEndConfig
 LevelState = npt.NDArray[np.float64]
 BLOCK = 32  # frames per matrix product; longer input goes through in pieces
 
+
 class LevelNorm:
     """Subtracts the running speech level from log-mel frames and clips what lies far below it.
 

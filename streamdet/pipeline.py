@@ -1,0 +1,327 @@
+"""The heart of the process: streams come and go, their ready hops are scored in micro-batches, events come out.
+
+Source threads call :meth:`Pipeline.push`; one scoring thread calls :meth:`Pipeline.tick`. All events are made on the
+scoring thread, so that ``seq`` is gapless without a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import numpy as np
+
+from streamdet.audio.block import Block, End, Item, Status
+from streamdet.decide.alarm import Transition
+from streamdet.decide.judge import Judge, Judgement, Summary
+from streamdet.decide.window import Column
+from streamdet.engine.base import Engine
+from streamdet.engine.scorer import HopScorer
+from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
+from streamdet.voice import Hop, Voice
+
+COMPLAIN_EVERY = 10.0  # seconds between two states about the same kind of damage in one stream
+
+
+@dataclass(slots=True)
+class Totals:
+    """What became of one stream so far, for summary and health."""
+
+    hops: int = 0
+    seconds: float = 0.0
+    lost_seconds: float = 0.0
+    not_numbers: int = 0
+    overrun: int = 0
+    alerts: int = 0
+    peak: float | None = None
+    failed: str | None = None
+    summary: Summary | None = None
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A voice and everything that is kept for it while it is scored."""
+
+    voice: Voice
+    judge: Judge
+    slot: int
+    totals: Totals
+    missing: float = 0.0  # seconds lost in a row until now
+
+
+class _Envelope(TypedDict):
+    stream: str
+    seq: int
+    time: str
+    media_time: float
+    model: str
+
+
+class Pipeline:
+    """Scores any number of streams with one engine.
+
+    Args:
+        engine: runs the network; the pipeline alone uses it from now on.
+        judge: makes the judge of a new stream.
+        emit: receives every event on the scoring thread; must not block.
+        batch: most hops scored in one call.
+        ring_seconds: audio kept per stream.
+        gap_reset: seconds of missing audio after which a stream's state starts anew.
+        observe: receives stream, column and judgement of each hop.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        judge: Callable[[], Judge],
+        emit: Callable[[Event], None],
+        *,
+        batch: int = 32,
+        ring_seconds: float = 64.0,
+        gap_reset: float = 2.0,
+        observe: Callable[[str, Column, Judgement], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.totals: dict[str, Totals] = {}
+        self.hops = 0
+        self._scorer = HopScorer(engine)
+        self._front_end = engine.info.front_end
+        self._judge = judge
+        self._emit = emit
+        self._observe = observe
+        self._batch = batch
+        self._ring_seconds = ring_seconds
+        self._gap_reset = gap_reset
+        self._sequencer = Sequencer()
+        self._voices: dict[str, Voice] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._notes: deque[Status] = deque()
+        self._complained: dict[str, float] = {}
+        self._changed = threading.Condition()
+
+    # ---- any thread ----
+
+    def push(self, item: Item, *, wait: threading.Event | None = None) -> None:
+        """Take what a source yields.
+
+        With ``wait`` (for sources that do not set their own pace) the call blocks while the stream's ring is half
+        full of sound nobody scored yet, until there is room or ``wait`` is set.
+        """
+        if isinstance(item, Status):
+            self._notes.append(item)
+        elif isinstance(item, End):
+            voice = self._voices.get(item.stream)
+            if voice is None:
+                self._notes.append(Status(item.stream, "failed", f"ended without sound: {item.reason}"))
+            else:
+                voice.finish(item.reason)
+        else:
+            self._push_block(item, wait)
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until something was pushed or ``timeout`` seconds have passed."""
+        with self._changed:
+            if not self._notes and not any(v.ready or v.ended for v in list(self._voices.values())):
+                self._changed.wait(timeout)
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that have sound and have not ended."""
+        return len(self._streams)
+
+    @property
+    def active_alerts(self) -> int:
+        """Alerts raised and not cleared."""
+        return sum(stream.judge.alerting for stream in self._streams.values())
+
+    @property
+    def lag(self) -> float:
+        """Age in seconds of the oldest complete hop that waits to be scored."""
+        waiting = [v.waiting_since for v in list(self._voices.values()) if v.ready]
+        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+
+    def _push_block(self, block: Block, wait: threading.Event | None) -> None:
+        voice = self._voices.get(block.stream)
+        if voice is None or voice.ended:
+            voice = self._new_voice(block.stream)
+        broken = voice.accept(block)
+        if broken:
+            self._complain(block.stream, f"{broken} samples were no finite numbers and count as lost")
+        while wait is not None and not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
+            with self._changed:
+                self._changed.notify_all()
+                self._changed.wait(0.2)
+
+    def _new_voice(self, name: str) -> Voice:
+        front_end = self._front_end
+        voice = Voice(name, rate=front_end.rate, hop_samples=front_end.hop_samples, ring_seconds=self._ring_seconds)
+        with self._changed:  # a stream of the same name that has just ended is scored to its end first
+            while name in self._voices and not self._changed.wait(0.2):
+                pass
+            self._voices[name] = voice
+        return voice
+
+    def _complain(self, stream: str, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._complained.get(stream, -COMPLAIN_EVERY) >= COMPLAIN_EVERY:
+            self._complained[stream] = now
+            self._notes.append(Status(stream, "degraded", reason))
+
+    # ---- the scoring thread ----
+
+    def tick(self) -> int:
+        """Score one micro-batch of ready hops, oldest first; returns how many hops that were."""
+        self._adopt()
+        while self._notes:
+            self._tell(self._notes.popleft())
+        ended = [stream for stream in self._streams.values() if stream.voice.ended]
+        ready = [stream for stream in self._streams.values() if stream.voice.ready]
+        ready.sort(key=lambda stream: stream.voice.waiting_since)
+        done = self._score(ready[: self._batch])
+        for stream in ended:
+            if not stream.voice.ready:
+                self._close(stream)
+        if done or ended:
+            with self._changed:
+                self._changed.notify_all()
+        return done
+
+    def drain(self) -> None:
+        """Score everything that waits."""
+        while self.tick():
+            pass
+
+    def finish(self, reason: str) -> None:
+        """Score what waits, then end all streams."""
+        for voice in list(self._voices.values()):
+            if not voice.ended:
+                voice.finish(reason)
+        self.drain()
+        self.tick()
+
+    def _adopt(self) -> None:
+        for name, voice in list(self._voices.items()):
+            if name not in self._streams:
+                totals = self.totals.setdefault(name, Totals())
+                self._streams[name] = _Stream(voice, self._judge(), self._scorer.open(), totals)
+
+    def _score(self, streams: list[_Stream]) -> int:
+        taken = [(stream, hop) for stream in streams if (hop := stream.voice.take()) is not None]
+        heard = [(stream, hop) for stream, hop in taken if hop.lost < len(hop.samples)]
+        for stream, hop in taken:
+            if hop.lost == len(hop.samples):
+                stream.missing += self._front_end.hop_seconds
+                self._decide(stream, hop, Column(0.0, 0.0, 0.0, 1.0))
+        if heard:
+            self._score_heard(heard)
+        self.hops += len(taken)
+        return len(taken)
+
+    def _score_heard(self, heard: list[tuple[_Stream, Hop]]) -> None:
+        for stream, hop in heard:
+            if stream.missing >= self._gap_reset:
+                self._restart(stream, hop)
+            stream.missing = 0.0
+        slots = np.array([stream.slot for stream, _ in heard], np.intp)
+        columns = self._scorer.score(slots, np.stack([hop.samples for _, hop in heard]))
+        for (stream, hop), (logit, attention), speech in zip(
+            heard, columns.column.tolist(), columns.speech.tolist(), strict=True
+        ):
+            self._decide(stream, hop, Column(logit, attention, speech, hop.lost / len(hop.samples)))
+
+    def _restart(self, stream: _Stream, hop: Hop) -> None:
+        """Forget everything from before a long gap: the voice after it may be another."""
+        at = stream.voice.seconds(hop.end - len(hop.samples))
+        self._tell_alerts(stream, stream.judge.restart(at))
+        self._scorer.reset(stream.slot)
+
+    def _decide(self, stream: _Stream, hop: Hop, column: Column) -> None:
+        at = stream.voice.seconds(hop.end)
+        judgement = stream.judge.update(column, at)
+        totals = stream.totals
+        totals.hops += 1
+        totals.seconds += self._front_end.hop_seconds
+        totals.lost_seconds += column.lost * self._front_end.hop_seconds
+        totals.verdicts[judgement.verdict] += 1
+        if judgement.p_fake is not None:
+            totals.peak = max(totals.peak or 0.0, judgement.p_fake)
+        if self._observe is not None:
+            self._observe(stream.voice.name, column, judgement)
+        self._emit(
+            Score(
+                **self._envelope(stream.voice.name, stream.voice.started + at, at),
+                p_fake=judgement.p_fake,
+                windows=judgement.windows,
+                speech=judgement.speech,
+                lost=judgement.lost,
+                verdict=judgement.verdict,
+                latency_ms=round(1e3 * (time.monotonic() - hop.arrived), 3),
+            )
+        )
+        self._tell_alerts(stream, judgement.alerts)
+
+    def _tell_alerts(self, stream: _Stream, transitions: Iterable[Transition]) -> None:
+        for step in transitions:
+            stream.totals.alerts += step.phase == "raised"
+            self._emit(
+                Alert(
+                    **self._envelope(stream.voice.name, stream.voice.started + step.at, step.at),
+                    id=step.id,
+                    phase=step.phase,
+                    reason=step.reason,
+                    onset=step.onset,
+                    peak=step.peak,
+                    duration=step.duration,
+                )
+            )
+
+    def _tell(self, note: Status) -> None:
+        voice = self._voices.get(note.stream)
+        if note.phase == "failed":
+            self.totals.setdefault(note.stream, Totals()).failed = note.reason
+        self._tell_state(note.stream, voice, note.phase, note.reason, note.detail)
+
+    def _tell_state(
+        self,
+        name: str,
+        voice: Voice | None,
+        phase: StatePhase,
+        reason: str,
+        detail: dict[str, float | int | str],
+    ) -> None:
+        at = 0.0 if voice is None else voice.seconds(voice.ring.written)
+        self._emit(State(**self._envelope(name, time.time(), at), phase=phase, reason=reason, detail=detail))
+
+    def _close(self, stream: _Stream) -> None:
+        voice, totals = stream.voice, stream.totals
+        at = voice.seconds(voice.ring.position)
+        self._tell_alerts(stream, stream.judge.end(at))
+        totals.summary = stream.judge.summary()
+        totals.not_numbers += voice.not_numbers
+        totals.overrun += voice.ring.overrun
+        detail: dict[str, float | int | str] = {
+            "seconds": round(at, 3),
+            "overrun": voice.ring.overrun,
+            "not_numbers": voice.not_numbers,
+        }
+        self._tell_state(voice.name, voice, "ended", voice.ended or "", detail)
+        self._scorer.close(stream.slot)
+        with self._changed:
+            del self._streams[voice.name]
+            del self._voices[voice.name]
+
+    def _envelope(self, stream: str, timestamp: float, at: float) -> _Envelope:
+        return {
+            "stream": stream,
+            "seq": self._sequencer.next(stream),
+            "time": utc(timestamp),
+            "media_time": round(at, 3),
+            "model": self.engine.info.digest,
+        }

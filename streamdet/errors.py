@@ -8,7 +8,8 @@
     │   └── FormatError       3   audio or a frame in a format that is not understood
     ├── ModelError            4   a model file is missing, damaged, or does not fit the front end
     ├── DependencyError       5   an optional part needs a package or library that is not installed
-    └── SinkError             6   an event sink cannot be opened
+    └── SinkError             6   an event sink cannot be opened or takes no event
+        └── SinkEndedError    6   the reader of a sink has gone for good, such as ``| head``
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class DependencyError(StreamdetError):
 
 
 class SinkError(StreamdetError):
-    """An event sink cannot be opened."""
+    """An event sink cannot be opened or takes no event."""
 
     exit_code = 6
+
+
+class SinkEndedError(SinkError):
+    """The reader of a sink has gone for good, such as ``| head``."""

@@ -1,0 +1,44 @@
+"""Events as JSON lines on a byte stream."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from streamdet.errors import SinkEndedError, SinkError
+from streamdet.events import Event
+
+
+class JsonLinesSink:
+    """Writes one event a line and flushes it; the stream, such as ``sys.stdout.buffer``, stays open on close."""
+
+    name = "jsonl"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def emit(self, event: Event, payload: bytes) -> None:  # noqa: ARG002  as the protocol has it
+        """Write one line.
+
+        Raises:
+            SinkEndedError: the reader of the pipe has gone, which is how ``| head`` ends.
+            SinkError: the line could not be written, such as on a full disk.
+        """
+        try:
+            self._stream.write(payload + b"\n")
+            self._stream.flush()
+        except BrokenPipeError as error:
+            _silence(self._stream)
+            raise SinkEndedError("the reader of the JSON lines has gone") from error
+        except OSError as error:
+            raise SinkError(f"cannot write JSON lines: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Do nothing: every line is flushed already."""
+
+
+def _silence(stream: BinaryIO) -> None:
+    """Send what the stream still buffers nowhere; else Python complains once more when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

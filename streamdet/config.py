@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,7 +35,7 @@ class WindowSection(Section):
     long: float = Field(10.0, ge=3.0, le=10.0, description="Length of the long window in seconds")
     min_speech: float = Field(1.5, ge=0.0, le=10.0, description="Seconds of speech a window needs for a verdict")
     max_lost: float = Field(0.3, ge=0.0, le=1.0, description="Share of missing audio above which a window abstains")
-    smoothing: float = Field(1.0, ge=0.0, le=60.0, description="Time constant of the smoother in seconds")
+    smoothing: float | None = Field(None, ge=0.0, le=60.0, description="Time constant of the smoother in seconds")
 
 
 class AlarmSection(Section):
@@ -71,12 +72,22 @@ def load(path: Path) -> Config:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Config.model_validate(values)
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return validated(values, str(path))
+
+
+def validated(values: dict[str, Any], origin: str) -> Config:
+    """Check values that came from ``origin``.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or out of bounds.
+    """
+    try:
+        return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+        raise ConfigError(f"{origin}: {where}: {first['msg']}") from error

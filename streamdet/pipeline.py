@@ -24,8 +24,6 @@ from streamdet.engine.scorer import HopScorer
 from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
 from streamdet.voice import Hop, Voice
 
-COMPLAIN_EVERY = 10.0  # seconds between two states about the same kind of damage in one stream
-
 
 @dataclass(slots=True)
 class Totals:
@@ -33,8 +31,8 @@ class Totals:
 
     hops: int = 0
     seconds: float = 0.0
+    end: float = 0.0  # media time of the last sample
     lost_seconds: float = 0.0
-    not_numbers: int = 0
     overrun: int = 0
     alerts: int = 0
     peak: float | None = None
@@ -101,7 +99,6 @@ class Pipeline:
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
         self._notes: deque[Status] = deque()
-        self._complained: dict[str, float] = {}
         self._changed = threading.Condition()
 
     # ---- any thread ----
@@ -131,6 +128,16 @@ class Pipeline:
             if not self._notes and not any(v.ready or v.ended for v in list(self._voices.values())):
                 self._changed.wait(timeout)
 
+    def end(self, stream: str, reason: str) -> None:
+        """End a stream whose source failed, if it has sound."""
+        if stream in self._voices:
+            self.push(End(stream, reason))
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing is open and nothing waits to be told."""
+        return not self._voices and not self._notes
+
     @property
     def open_streams(self) -> int:
         """Streams that have sound and have not ended."""
@@ -151,9 +158,7 @@ class Pipeline:
         voice = self._voices.get(block.stream)
         if voice is None or voice.ended:
             voice = self._new_voice(block.stream)
-        broken = voice.accept(block)
-        if broken:
-            self._complain(block.stream, f"{broken} samples were no finite numbers and count as lost")
+        voice.accept(block)
         while wait is not None and not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
             with self._changed:
                 self._changed.notify_all()
@@ -167,12 +172,6 @@ class Pipeline:
                 pass
             self._voices[name] = voice
         return voice
-
-    def _complain(self, stream: str, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._complained.get(stream, -COMPLAIN_EVERY) >= COMPLAIN_EVERY:
-            self._complained[stream] = now
-            self._notes.append(Status(stream, "degraded", reason))
 
     # ---- the scoring thread ----
 
@@ -248,6 +247,7 @@ class Pipeline:
         totals = stream.totals
         totals.hops += 1
         totals.seconds += self._front_end.hop_seconds
+        totals.end = at
         totals.lost_seconds += column.lost * self._front_end.hop_seconds
         totals.verdicts[judgement.verdict] += 1
         if judgement.p_fake is not None:
@@ -304,12 +304,10 @@ class Pipeline:
         at = voice.seconds(voice.ring.position)
         self._tell_alerts(stream, stream.judge.end(at))
         totals.summary = stream.judge.summary()
-        totals.not_numbers += voice.not_numbers
         totals.overrun += voice.ring.overrun
         detail: dict[str, float | int | str] = {
             "seconds": round(at, 3),
             "overrun": voice.ring.overrun,
-            "not_numbers": voice.not_numbers,
         }
         self._tell_state(voice.name, voice, "ended", voice.ended or "", detail)
         self._scorer.close(stream.slot)

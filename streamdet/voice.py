@@ -33,7 +33,6 @@ class Voice:
     def __init__(self, name: str, *, rate: int, hop_samples: int, ring_seconds: float) -> None:
         self.name = name
         self.ring = Ring(int(ring_seconds * rate))
-        self.not_numbers = 0
         self.ended: str | None = None
         self.started = time.time()
         self._rate = rate
@@ -53,22 +52,18 @@ class Voice:
         """Monotonic time at which the oldest waiting sound arrived; infinity where none waits."""
         return self._arrivals[0][1] if self._arrivals else float("inf")
 
-    def accept(self, block: Block) -> int:
-        """Write a block to the ring; returns how many samples were no finite numbers and so count as lost."""
+    def accept(self, block: Block) -> None:
+        """Write a block to the ring."""
         if self._resampler is None:
             age = time.monotonic() - block.arrived
             self.started = time.time() - age - len(block.samples) / block.rate
         resampler = self._bridge(block)
-        finite = np.isfinite(block.samples)
-        broken = len(finite) - int(np.count_nonzero(finite))
         start = self._base + resampler.position
-        self.ring.write(resampler.push(np.where(finite, block.samples, np.float32(0)) if broken else block.samples))
+        self.ring.write(resampler.push(block.samples))
         stop = self._base + resampler.position
-        if block.concealed or broken:
+        if block.concealed:
             self.ring.mark_lost(start, stop)
-        self.not_numbers += broken
         self._arrivals.append((stop, block.arrived))
-        return broken
 
     def finish(self, reason: str) -> None:
         """End the stream: empty the resampler and fill the last hop up with silence."""

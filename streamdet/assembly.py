@@ -1,0 +1,74 @@
+"""Puts the parts together as the configuration and the model file want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from streamdet.config import Config
+from streamdet.decide.alarm import AlarmConfig
+from streamdet.decide.calibrate import Platt, log_odds
+from streamdet.decide.judge import Judge, JudgeConfig
+from streamdet.decide.verdict import Rules
+from streamdet.engine.base import Engine
+from streamdet.engine.modelfile import ModelInfo
+from streamdet.engine.onnx import OnnxEngine
+from streamdet.errors import ConfigError
+
+BUNDLED_MODEL = "streamdet.onnx"
+
+
+def bundled_model() -> Path:
+    """Path of the model that comes with the package."""
+    return Path(str(resources.files("streamdet") / "models" / BUNDLED_MODEL))
+
+
+def load_engine(config: Config) -> Engine:
+    """Load the configured model, or the bundled one.
+
+    Raises:
+        ModelError: it is missing, damaged, or does not fit this version.
+    """
+    return OnnxEngine(config.model or bundled_model(), max_batch=config.batch)
+
+
+def judge_config(config: Config, info: ModelInfo) -> JudgeConfig:
+    """Merge the configuration with the model's operating point; what the configuration says wins.
+
+    Raises:
+        ConfigError: the model has no such operating point, or the numbers contradict each other.
+    """
+    point = info.operating_points.get(config.operating_point)
+    if point is None:
+        names = ", ".join(sorted(info.operating_points))
+        raise ConfigError(f"the model has no operating point {config.operating_point!r}, only {names}")
+    rules, alarm, windows = Rules(), AlarmConfig(), config.windows
+    raise_at = config.alarm.raise_at if config.alarm.raise_at is not None else point.get("raise")
+    clear_at = config.alarm.clear_at if config.alarm.clear_at is not None else point.get("clear")
+    held = config.alarm.min_seconds if config.alarm.min_seconds is not None else point.get("min_seconds")
+    return JudgeConfig(
+        windows=(windows.short, windows.long),
+        hop_seconds=info.front_end.hop_seconds,
+        smooth_seconds=windows.smoothing if windows.smoothing is not None else point.get("smoothing", 1.0),
+        rules=Rules(
+            min_speech_seconds=windows.min_speech,
+            max_lost=windows.max_lost,
+            spoof_at=log_odds(point["spoof"]) if "spoof" in point else rules.spoof_at,
+            bona_fide_at=log_odds(point["bona_fide"]) if "bona_fide" in point else rules.bona_fide_at,
+        ),
+        alarm=AlarmConfig(
+            raise_at=alarm.raise_at if raise_at is None else log_odds(raise_at),
+            clear_at=alarm.clear_at if clear_at is None else log_odds(clear_at),
+            min_seconds=alarm.min_seconds if held is None else held,
+            cooldown_seconds=config.alarm.cooldown,
+            update_seconds=config.alarm.update,
+        ),
+    )
+
+
+def judge_maker(config: Config, info: ModelInfo) -> Callable[[], Judge]:
+    """Return what makes the judge of a new stream; raises as :func:`judge_config` does."""
+    settings = judge_config(config, info)
+    platt = Platt(info.calibration.scale, info.calibration.offset)
+    return lambda: Judge(settings, platt)

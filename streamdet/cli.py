@@ -1,0 +1,212 @@
+"""The ``streamdet`` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamdet import config as configuration
+from streamdet.assembly import bundled_model
+from streamdet.config import DEFAULT_ENDPOINT, Config
+from streamdet.errors import ConfigError, StreamdetError
+from streamdet.logs import set_up_logs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Tells synthetic speech from human speech while it is being spoken. `p_fake` is always 1 for synthetic.",
+)
+model_app = typer.Typer(no_args_is_help=True, help="Look at model files.")
+app.add_typer(model_app, name="model")
+
+ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="Model file; the bundled one by default.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+def main() -> None:
+    """Run the command; an error is one line on standard error and an exit code of its own."""
+    set_up_logs()
+    try:
+        app()
+    except StreamdetError as error:
+        print(f"streamdet: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+@app.command()
+def listen(
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", help="mic:NAME, rtp://HOST:PORT, zmq://HOST:PORT, file:PATH or -; repeatable."),
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", "-d", help="Microphone, by number or part of its name; repeatable.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Play the bundled demo conversation.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with sources and settings.")] = None,
+    publish: Annotated[
+        str | None, typer.Option(help=f"ZeroMQ endpoint of the events; {DEFAULT_ENDPOINT} by default, `none` for none.")
+    ] = None,
+    model: ModelOption = None,
+    speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
+    window: Annotated[
+        list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")
+    ] = None,
+    raise_at: Annotated[float | None, typer.Option("--raise", help="Smoothed p_fake that raises an alert.")] = None,
+    clear_at: Annotated[float | None, typer.Option("--clear", help="Smoothed p_fake that clears it.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many seconds.")] = None,
+    as_json: Annotated[
+        bool | None, typer.Option("--json/--live", help="JSON lines or live lines; live on a terminal by default.")
+    ] = None,
+) -> None:
+    """Judge live sound and publish events until Ctrl-C.
+
+    Examples:
+        streamdet listen --demo
+
+        streamdet listen --device 0
+
+        streamdet listen -s 'rtp://0.0.0.0:5004' -s 'zmq://127.0.0.1:5570?mode=pull'
+
+        ffmpeg -i talk.m4a -f s16le -ac 1 -ar 16000 - | streamdet listen -s - --json
+    """
+    from streamdet.daemon import Listener
+
+    settings = _settings(
+        config, model=model, publish=publish, windows=_windows(window), alarm={"raise": raise_at, "clear": clear_at}
+    )
+    sources = _sources(settings, source or [], device or [], demo=demo, speed=speed)
+    listener = Listener(
+        settings, sources, json=not sys.stdout.isatty() if as_json is None else as_json, seconds=seconds
+    )
+    code = listener.run()
+    print(listener.summary(), file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them.", metavar="PATH...")],
+    model: ModelOption = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score files and folders; exits with 3 where a file could not be read, after scoring all others.
+
+    Examples:
+        streamdet scan call.wav
+
+        streamdet scan recordings/ --json | jq -r 'select(.p_fake > 0.5) | .path'
+    """
+    from streamdet.commands.scan import run_scan
+
+    raise typer.Exit(run_scan(_settings(config, model=model), paths, as_json=as_json))
+
+
+@app.command()
+def watch(
+    endpoint: Annotated[str, typer.Argument(help="Where a streamdet publishes.")] = DEFAULT_ENDPOINT,
+    stream: Annotated[list[str] | None, typer.Option("--stream", help="Only this stream; repeatable.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the streams and alerts of a running streamdet, live.
+
+    Examples:
+        streamdet watch
+
+        streamdet watch tcp://10.0.0.5:5560 --json
+    """
+    from streamdet.watch import run_watch
+
+    raise typer.Exit(run_watch(endpoint, json=as_json, streams=stream or ()))
+
+
+@app.command()
+def devices(as_json: JsonOption = False) -> None:
+    """List the microphones that `--device` takes.
+
+    Examples:
+        streamdet devices
+    """
+    from streamdet.commands.devices import run_devices
+
+    run_devices(as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the events.
+
+    Examples:
+        streamdet schema > events.schema.json
+    """
+    from streamdet.events import schema as event_schema
+
+    print(json.dumps(event_schema(), indent=2))
+
+
+@model_app.command("info")
+def model_info(
+    path: Annotated[Path | None, typer.Argument(help="Model file; the bundled one by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model file says of itself: front end, calibration, thresholds, figures, digest.
+
+    Examples:
+        streamdet model info
+
+        streamdet model info my-model.onnx --json
+    """
+    from streamdet.commands.model import run_model_info
+
+    run_model_info(path or bundled_model(), as_json=as_json)
+
+
+def _settings(path: Path | None, **overrides: Any) -> Config:
+    """Read the configuration and let command-line options win."""
+    settings = configuration.load(path) if path is not None else Config()
+    values = settings.model_dump(by_alias=True)
+    for key, value in overrides.items():
+        if isinstance(value, dict):
+            values[key] |= {name: entry for name, entry in value.items() if entry is not None}
+        elif value is not None:
+            values[key] = None if value == "none" else value
+    return configuration.validated(values, "options")
+
+
+def _windows(lengths: list[float] | None) -> dict[str, float | None]:
+    if not lengths:
+        return {}
+    if len(lengths) > 2:
+        raise ConfigError("--window can be given once or twice")
+    return {"short": min(lengths), "long": max(lengths)}
+
+
+def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: bool, speed: str | None) -> list[Any]:
+    from streamdet.sources.uri import from_uri
+
+    paced = {} if speed is None else {"speed": speed}
+    made = [from_uri(uri, **(paced if uri.startswith("file:") else {})) for uri in uris]
+    made += [from_uri(f"mic:{device}") for device in devices]
+    if demo:
+        made.append(from_uri(f"file:{resources.files('streamdet') / 'demo' / 'demo.flac'}", **paced))
+    for section in settings.source:
+        made.append(from_uri(section.uri, **({} if section.name is None else {"name": section.name})))
+    if not made:
+        raise ConfigError("nothing to listen to: give --source, --device, --demo or a --config with [[source]]")
+    _check_names([source.name for source in made])
+    return made
+
+
+def _check_names(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two sources are called {', '.join(twice)}: add ?name=... to their URIs")

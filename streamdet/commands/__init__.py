@@ -1,0 +1,1 @@
+"""What the commands print; the command line itself is in `streamdet.cli`."""

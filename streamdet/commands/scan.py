@@ -1,0 +1,69 @@
+"""``streamdet scan``: progress, table, JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from streamdet.config import Config
+from streamdet.errors import SourceError
+from streamdet.scan import Result, Scanner, find_files
+
+COLOURS = {"spoof": "red", "bona_fide": "green", "undecided": "yellow", "no_speech": "dim"}
+
+
+def run_scan(config: Config, paths: Sequence[Path], *, as_json: bool) -> int:
+    """Score all files; returns the exit code, that of a source error where a file could not be read whole.
+
+    Raises:
+        SourceError: there is nothing to scan.
+    """
+    files = find_files(paths)
+    if not files:
+        raise SourceError(f"no sound files in {', '.join(map(str, paths))}")
+    scanner = Scanner(config)
+    results = []
+    with _progress() as progress:
+        task = progress.add_task("scanning", total=len(files))
+        for path in files:
+            result = scanner.scan(path)
+            progress.advance(task)
+            if as_json:
+                print(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False), flush=True)
+            elif result.error is not None:
+                progress.console.print(f"[red]{result.path}[/red]: {result.error}", highlight=False)
+            results.append(result)
+    if not as_json:
+        Console().print(_table(results))
+    return SourceError.exit_code if any(result.error for result in results) else 0
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("file", overflow="fold")
+    for title in ("verdict", "p_fake", "seconds", "speech", "alerts"):
+        table.add_column(title, justify="right")
+    for result in results:
+        if result.verdict is None:
+            table.add_row(result.path, "[red]unreadable[/red]", "", "", "", "")
+            continue
+        colour = COLOURS[result.verdict]
+        table.add_row(
+            result.path,
+            f"[{colour}]{result.verdict}[/{colour}]",
+            "-" if result.p_fake is None else f"{result.p_fake:.3f}",
+            f"{result.seconds:.1f}",
+            f"{result.speech_seconds:.1f}",
+            str(len(result.alerts)),
+        )
+    return table

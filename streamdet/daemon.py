@@ -1,0 +1,188 @@
+"""``streamdet listen``: a thread for each source, the scoring loop, the sinks, and an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import structlog
+from rich.console import Console
+
+from streamdet.assembly import judge_maker, load_engine
+from streamdet.audio.block import Status
+from streamdet.config import Config
+from streamdet.errors import SourceError
+from streamdet.events import DAEMON, Health, Sequencer, utc
+from streamdet.notify import Notifier
+from streamdet.pipeline import Pipeline, Totals
+from streamdet.sinks.base import Sink
+from streamdet.sinks.fanout import Fanout
+from streamdet.sinks.jsonl import JsonLinesSink
+from streamdet.sinks.queue import QueueSink
+from streamdet.sinks.terminal import TerminalSink
+from streamdet.sinks.zeromq import ZeroMQSink
+from streamdet.sources.base import Source
+
+log = structlog.get_logger(__name__)
+HEALTH_SECONDS = 5.0
+IDLE_SECONDS = 0.2  # longest sleep of the scoring loop
+LAG_LIMIT = 5.0  # seconds behind the sound at which the watchdog is no longer fed
+FAREWELL_SECONDS = 2.0  # how long sources may take to stop
+
+
+class SourceThread(threading.Thread):
+    """Runs one source and hands what it yields to the pipeline."""
+
+    def __init__(self, source: Source, pipeline: Pipeline, stop: threading.Event) -> None:
+        super().__init__(name=f"source-{source.name}", daemon=True)
+        self.source = source
+        self.error: SourceError | None = None
+        self._pipeline = pipeline
+        self._stop_event = stop
+
+    def run(self) -> None:
+        """Go on until the source ends, fails, or is told to stop."""
+        wait = None if self.source.live else self._stop_event
+        try:
+            for item in self.source.items(self._stop_event):
+                self._pipeline.push(item, wait=wait)
+        except SourceError as error:
+            self.error = error
+            log.error("source_failed", source=self.source.uri, reason=str(error))
+            self._pipeline.push(Status(self.source.name, "failed", str(error)))
+            self._pipeline.end(self.source.name, str(error))
+
+
+class Listener:
+    """Everything ``listen`` runs, from loading the model to the summary.
+
+    Args:
+        config: what was configured; its sources are not looked at.
+        sources: what to listen to.
+        json: print events as JSON lines on standard output instead of drawing them.
+        seconds: stop after this much time; None goes on for ever.
+
+    Raises:
+        ModelError, ConfigError, SinkError: something cannot be set up; nothing is left running.
+    """
+
+    def __init__(
+        self, config: Config, sources: Sequence[Source], *, json: bool = False, seconds: float | None = None
+    ) -> None:
+        self._engine = load_engine(config)
+        judge = judge_maker(config, self._engine.info)
+        self._stop = threading.Event()
+        self._seconds = seconds
+        self._patient = all(not source.live for source in sources)
+        self._fanout = Fanout([self._queue(sink) for sink in _open_sinks(config, json=json)])
+        self._pipeline = Pipeline(
+            self._engine,
+            judge,
+            self._fanout.emit,
+            batch=config.batch,
+            ring_seconds=config.ring_seconds,
+            gap_reset=config.gap_reset,
+        )
+        self._threads = [SourceThread(source, self._pipeline, self._stop) for source in sources]
+        self._notifier = Notifier()
+        self._sequencer = Sequencer()
+        self._began = self._health_due = time.monotonic()
+
+    def run(self) -> int:
+        """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for thread in self._threads:
+                thread.start()
+            log.info("listening", engine=self._engine.name, model=self._engine.info.digest[:12])
+            self._notifier.ready("listening")
+            while not self._over():
+                self._turn()
+        finally:
+            self._finish()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return self._exit_code()
+
+    def _turn(self) -> None:
+        if not self._pipeline.tick():
+            self._pipeline.wait(IDLE_SECONDS)
+        if self._pipeline.lag < LAG_LIMIT:
+            self._notifier.watchdog()
+        if time.monotonic() >= self._health_due:
+            self._health_due += HEALTH_SECONDS
+            self._fanout.emit(self._health())
+
+    def _over(self) -> bool:
+        if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
+            self._stop.set()
+        # The threads are looked at first: what they pushed before they ended is then seen by the pipeline.
+        return self._stop.is_set() or (not any(t.is_alive() for t in self._threads) and self._pipeline.idle)
+
+    def _finish(self) -> None:
+        self._notifier.stopping()
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(FAREWELL_SECONDS)
+        self._pipeline.finish("stopped")
+        self._fanout.emit(self._health())
+        self._fanout.close()
+        self._engine.close()
+
+    def _health(self) -> Health:
+        pipeline = self._pipeline
+        return Health(
+            seq=self._sequencer.next(DAEMON),
+            time=utc(time.time()),
+            media_time=round(sum(t.seconds for t in pipeline.totals.values()), 3),
+            model=self._engine.info.digest,
+            uptime=round(time.monotonic() - self._began, 3),
+            streams=pipeline.open_streams,
+            alerts=pipeline.active_alerts,
+            hops=pipeline.hops,
+            lag_ms=round(1e3 * pipeline.lag, 3),
+            dropped=self._fanout.dropped(),
+            engine=self._engine.name,
+        )
+
+    def summary(self) -> str:
+        """Say in a few lines what was heard."""
+        lines = [_describe(name, totals) for name, totals in sorted(self._pipeline.totals.items())]
+        lost = {name: count for name, count in self._fanout.dropped().items() if count}
+        return "\n".join([*lines, *(f"{name}: {count} events dropped" for name, count in lost.items())])
+
+    def _exit_code(self) -> int:
+        errors = [thread.error for thread in self._threads if thread.error is not None]
+        return errors[0].exit_code if errors else 0
+
+    def _queue(self, sink: Sink) -> QueueSink:
+        return QueueSink(sink, patient=self._patient, on_ended=self._stop.set)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+
+def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
+    sinks: list[Sink] = []
+    if config.publish is not None:
+        sinks.append(ZeroMQSink(config.publish))
+    sinks.append(JsonLinesSink(sys.stdout.buffer) if json else TerminalSink(Console()))
+    return sinks
+
+
+def _describe(name: str, totals: Totals) -> str:
+    if totals.hops == 0:
+        return f"{name}: no sound" + (f" ({totals.failed})" if totals.failed else "")
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in totals.verdicts.most_common())
+    peak = "none" if totals.peak is None else f"{totals.peak:.2f}"
+    lost = f", {totals.lost_seconds:.1f} s lost" if totals.lost_seconds else ""
+    overrun = f", {totals.overrun} samples overrun" if totals.overrun else ""
+    return (
+        f"{name}: {totals.seconds:.1f} s, alerts {totals.alerts}, highest p_fake {peak}, "
+        f"hops by verdict: {verdicts}{lost}{overrun}"
+    )

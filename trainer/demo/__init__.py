@@ -1,0 +1,1 @@
+"""Builds the demo stream: human and synthetic turns joined as one conversation, with its ground truth."""

@@ -36,7 +36,7 @@ def run_scan(config: Config, paths: Sequence[Path], *, as_json: bool) -> int:
             if as_json:
                 print(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False), flush=True)
             elif result.error is not None:
-                progress.console.print(f"[red]{result.path}[/red]: {result.error}", highlight=False)
+                progress.console.print(result.error, style="red", markup=False, highlight=False, soft_wrap=True)
             results.append(result)
     if not as_json:
         Console().print(_table(results))

@@ -1,0 +1,150 @@
+"""Turns a checkpoint into a model file that the run time accepts, and measures what the conversion costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from streamdet.engine.modelfile import ModelInfo, seal
+from streamdet.engine.onnx import OnnxEngine
+from streamdet.errors import ModelError
+from streamdet.features.logmel import FloatArray
+from trainer.graph import FloatGraph, IntegerGraph, fold
+from trainer.models.resnet import STRIDE, CausalResNet
+from trainer.quantize import CALIBRATORS, choose_scales, observe
+
+Precision = Literal["fp32", "int8"]
+WINDOW = 9  # columns of the windows that drift is given for: 2.88 s, the shortest decision
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Root mean square difference from the network in torch, in percent of the standard deviation of its values.
+
+    ``column`` is over the logits of single columns, ``window`` over the log-odds pooled from nine columns.
+    """
+
+    column: float
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export made: the file, its description, and its drift by calibrator (fp32: one entry, ``none``)."""
+
+    path: Path
+    info: ModelInfo
+    size: int
+    calibrator: str
+    drift: dict[str, Drift]
+
+
+def export_model(
+    checkpoint: Path,
+    out_path: Path,
+    precision: Precision,
+    calibration_features: Sequence[FloatArray],
+    meta: ModelInfo,
+) -> ExportReport:
+    """Export a checkpoint to a model file.
+
+    For int8 every second clip chooses the scales of the activations, by each calibrator in turn, and the others
+    measure the drift; the calibrator with the least drift wins. The file goes to ``out_path`` in one piece.
+
+    Args:
+        checkpoint: file that :meth:`trainer.models.resnet.CausalResNet.from_checkpoint` reads.
+        out_path: model file to write.
+        precision: ``fp32``, or ``int8`` for uint8 activations and 7-bit weights.
+        calibration_features: two or more clips ``[frames, mels]`` from :class:`streamdet.features.FrontEnd`, human
+            and synthetic, a few dozen or more; shorter ones than 32 frames do not count.
+        meta: description to store; width, precision and the figure ``export`` are filled in.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, or there are too few clips.
+    """
+    network = CausalResNet.from_checkpoint(checkpoint)
+    clips = [whole_hops(clip) for clip in calibration_features if len(clip) >= STRIDE]
+    if len(clips) < 2:
+        raise ModelError(f"export needs two or more clips of {STRIDE} frames or more, got {len(clips)}")
+    info = dataclasses.replace(meta, width=float(network.settings["width"]), precision=precision)
+    reference = [reference_columns(network, clip) for clip in clips[1::2]]
+    with tempfile.TemporaryDirectory(dir=out_path.parent) as scratch:
+        drifts = {}
+        for calibrator, graph in _candidates(network, precision, clips[::2]):
+            candidate = Path(scratch) / calibrator
+            candidate.write_bytes(seal(graph, info))
+            drifts[calibrator] = measure_drift(reference, streamed_columns(candidate, clips[1::2]))
+            candidate.write_bytes(graph)
+        best = min(drifts, key=lambda name: drifts[name].column)
+        figures = {**info.figures, "export": {"calibrator": best, "drift_percent": dataclasses.asdict(drifts[best])}}
+        info = dataclasses.replace(info, figures=figures)
+        chosen = Path(scratch) / best
+        chosen.write_bytes(seal(chosen.read_bytes(), info))
+        chosen.replace(out_path)
+    return ExportReport(out_path, OnnxEngine(out_path).info, out_path.stat().st_size, best, drifts)
+
+
+def whole_hops(clip: FloatArray) -> FloatArray:
+    """Cut ``clip`` (``[frames, mels]``) to a multiple of 32 frames, contiguous."""
+    return np.ascontiguousarray(clip[: len(clip) // STRIDE * STRIDE], np.float32)
+
+
+@torch.inference_mode()
+def reference_columns(network: CausalResNet, clip: FloatArray) -> FloatArray:
+    """Columns ``[frames / 32, 2]`` of a clip according to torch."""
+    columns: FloatArray = network(torch.from_numpy(clip)[None])[0][0].numpy()
+    return columns
+
+
+def streamed_columns(path: Path, clips: Sequence[FloatArray]) -> list[FloatArray]:
+    """Columns of clips according to a model file, hop by hop, all clips side by side."""
+    engine = OnnxEngine(path)
+    slots = np.array([engine.allocate() for _ in clips], np.intp)
+    hops = [len(clip) // STRIDE for clip in clips]
+    results = [np.empty((count, 2), np.float32) for count in hops]
+    for hop in range(max(hops)):
+        running = [i for i, count in enumerate(hops) if count > hop]
+        features = np.stack([clips[i][hop * STRIDE : (hop + 1) * STRIDE] for i in running])
+        for i, column in zip(running, engine.step(slots[running], features), strict=True):
+            results[i][hop] = column
+    engine.close()
+    return results
+
+
+def measure_drift(reference: Sequence[FloatArray], columns: Sequence[FloatArray]) -> Drift:
+    """Compare columns ``[n, 2]`` of the same clips; clips shorter than a window count as one window."""
+    wanted = np.concatenate([part[:, 0] for part in reference])
+    got = np.concatenate([part[:, 0] for part in columns])
+    pooled = np.array([value for part in reference for value in _windows(part)])
+    drifted = np.array([value for part in columns for value in _windows(part)])
+    return Drift(_relative(wanted, got), _relative(pooled, drifted))
+
+
+def _candidates(
+    network: CausalResNet, precision: Precision, clips: Sequence[FloatArray]
+) -> Iterator[tuple[str, bytes]]:
+    folded = fold(network)
+    if precision == "fp32":
+        yield "none", FloatGraph(folded).build().SerializeToString()
+        return
+    samples = observe(folded, clips)
+    for name, calibrator in CALIBRATORS.items():
+        yield name, IntegerGraph(folded, choose_scales(samples, calibrator)).build().SerializeToString()
+
+
+def _windows(columns: FloatArray) -> Iterator[float]:
+    for end in range(min(WINDOW, len(columns)), len(columns) + 1):
+        part = columns[max(0, end - WINDOW) : end].astype(np.float64)
+        yield float(np.average(part[:, 0], weights=np.exp(part[:, 1])))
+
+
+def _relative(wanted: FloatArray, got: FloatArray) -> float:
+    deviation = float(np.std(wanted, dtype=np.float64))
+    return 100.0 * float(np.sqrt(np.mean(np.square(got.astype(np.float64) - wanted)))) / max(deviation, 1e-12)

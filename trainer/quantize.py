@@ -1,0 +1,104 @@
+"""Chooses the scale of every activation of the integer network from activations on real speech.
+
+Weights and biases follow from the network alone (see :class:`trainer.graph.IntegerGraph`); activations need data. As
+chunked evaluation equals evaluation as a whole, activations of whole clips show what the states will hold as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from streamdet.features.logmel import FloatArray
+from trainer.graph import LEVELS, Scale, walk
+from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
+
+SAMPLES = 40_000  # values kept of each activation, spread evenly over the clips
+CLIPPING = np.linspace(1.0, 0.2, 81)  # shares of the full range that are tried
+
+
+def percentile(values: FloatArray) -> float:
+    """Give up the largest 0.01 % of the values."""
+    return float(np.quantile(np.abs(values), 0.9999) / np.abs(values).max(initial=1e-12))
+
+
+def least_squares(values: FloatArray) -> float:
+    """Balance rounding and clipping for the least mean squared error."""
+    low, high = bounds(values)
+    errors = [np.square(roundtrip(values, scale_of(low * share, high * share)) - values).mean() for share in CLIPPING]
+    return float(CLIPPING[int(np.argmin(errors))])
+
+
+Calibrator = Callable[[FloatArray], float]
+CALIBRATORS: dict[str, Calibrator] = {"minmax": lambda _: 1.0, "percentile": percentile, "least_squares": least_squares}
+
+
+def bounds(values: FloatArray) -> tuple[float, float]:
+    """Smallest and largest value, 0 included."""
+    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+
+
+def scale_of(low: float, high: float) -> Scale:
+    """Map ``low`` … ``high`` (0 within) to 0 … 255 such that 0 is met exactly."""
+    step = max(high - low, 1e-6) / LEVELS
+    return Scale(step, round(-low / step))
+
+
+def roundtrip(values: FloatArray, scale: Scale) -> FloatArray:
+    """Return what is left of ``values`` after quantization."""
+    integers = np.clip(np.rint(values / np.float32(scale.step)) + scale.zero, 0, LEVELS)
+    result: FloatArray = ((integers - scale.zero) * scale.step).astype(np.float32)
+    return result
+
+
+class Observer:
+    """Evaluates the network in torch and keeps a sample of each activation by the name its scale will have."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self.samples: dict[str, list[FloatArray]] = {}
+
+    def record(self, name: str, x: Tensor) -> Tensor:
+        """Keep evenly spread values of ``x``, and its extremes, then pass it on."""
+        flat = x.detach().flatten()
+        spread = flat[:: max(1, len(flat) // self._keep)]
+        extremes = torch.stack((flat.min(), flat.max()))
+        self.samples.setdefault(name, []).append(torch.cat((spread, extremes)).numpy())
+        return x
+
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
+        """See :class:`trainer.graph.Operations`."""
+        y: Tensor = layer(x, Timeline(None))
+        return self.record(name, functional.relu(y) if relu else y)
+
+    def max_pool(self, x: Tensor) -> Tensor:
+        """See :class:`trainer.graph.Operations`."""
+        return functional.max_pool2d(Timeline(None).extend(x, 1), 3, 2, padding=(0, 1))
+
+    def add_relu(self, name: str, a: Tensor, b: Tensor) -> Tensor:
+        """See :class:`trainer.graph.Operations`."""
+        return self.record(name, functional.relu(a + b))
+
+
+@torch.inference_mode()
+def observe(network: CausalResNet, clips: Sequence[FloatArray]) -> dict[str, FloatArray]:
+    """Sample the activations of a folded network on ``clips`` (features ``[frames, mels]``)."""
+    observer = Observer(max(1, SAMPLES // len(clips)))
+    for clip in clips:
+        features = torch.from_numpy(clip)[None, None]
+        walk(network, observer, observer.record("features", features))
+    return {name: np.concatenate(parts) for name, parts in observer.samples.items()}
+
+
+def choose_scales(samples: dict[str, FloatArray], calibrator: Calibrator) -> dict[str, Scale]:
+    """Give each activation its scale."""
+    scales = {}
+    for name, values in samples.items():
+        low, high = bounds(values)
+        share = calibrator(values)
+        scales[name] = scale_of(low * share, high * share)
+    return scales

@@ -1,93 +1,137 @@
-"""Subscribing to a streamdet: the events of an endpoint, and which of them got lost on the way."""
+"""Sends audio to a running streamdet over ZeroMQ; needs only numpy and pyzmq.
+
+::
+
+    with AudioSender("tcp://127.0.0.1:5570", "lobby", rate=16000) as sender:
+        for samples in microphone():
+            sender.send(samples)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import time
+from types import TracebackType
+from typing import Final, Literal, Self
 
+import numpy as np
 import zmq
 
-from streamdet.errors import ConfigError, FormatError
-from streamdet.events import Event, from_json
+from streamdet.audio.pcm import check_rate
+from streamdet.errors import SourceError
+from streamdet.features.logmel import FloatArray
+from streamdet.sources.wire import AudioHeader, encode_message
 
-KINDS = ("score", "alert", "state")
-HIGH_WATER = 10_000  # events kept for a reader that is busy; beyond that some are lost, and counted
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event as it came; ``missed`` counts the stream's events that were lost right before it."""
-
-    event: Event
-    payload: bytes
-    missed: int
+LINGER_MS: Final = 5000
+CHUNK_SECONDS: Final = 0.1
 
 
-class Gaps:
-    """Finds lost events by the gaps in each stream's ``seq``."""
+class AudioSender:
+    """Sends one stream to a ``zmq://`` source.
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def missed(self, event: Event) -> int:
-        """Count the events lost right before this one.
-
-        The first event seen of a stream has nothing before it; a number that does not grow is a new publisher.
-        """
-        before = self._last.get(event.stream)
-        self._last[event.stream] = event.seq
-        return max(0, event.seq - before - 1) if before is not None else 0
-
-
-class Subscriber:
-    """Receives events from an endpoint, all of them or those of some streams; reconnects by itself.
+    Args:
+        endpoint: ZeroMQ endpoint, such as ``tcp://127.0.0.1:5570``.
+        stream: name of the stream, 1 to 64 characters.
+        rate: samples a second.
+        channels: interleaved channels of what is sent.
+        sample_format: ``s16le`` or ``f32le``.
+        mode: ``push`` to a source with ``mode=pull``, ``pub`` to one with ``mode=sub``; the topic is the stream's name.
+        bind: bind the socket instead of connecting it.
+        timeout: seconds a ``push`` waits for a receiver with room.
 
     Raises:
-        ConfigError: the endpoint is none.
+        SourceError: the endpoint cannot be used.
     """
 
-    def __init__(self, endpoint: str, streams: Collection[str] = ()) -> None:
-        self.endpoint = endpoint
-        self._streams = frozenset(streams)
-        self._gaps = Gaps()
+    def __init__(
+        self,
+        endpoint: str,
+        stream: str,
+        *,
+        rate: int,
+        channels: int = 1,
+        sample_format: Literal["s16le", "f32le"] = "s16le",
+        mode: Literal["push", "pub"] = "push",
+        bind: bool = False,
+        timeout: float = 10.0,
+    ) -> None:
+        self._endpoint = endpoint
+        self._stream = stream
+        self._rate = check_rate(rate)
+        self._channels = channels
+        self._format = sample_format
+        self._topic = stream.encode() if mode == "pub" else None
+        self._sequence = 0
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.RCVHWM, HIGH_WATER)
-        for prefix in self._prefixes():
-            self._socket.subscribe(prefix)
+        self._socket = self._context.socket(zmq.PUB if mode == "pub" else zmq.PUSH)
+        self._socket.linger = LINGER_MS
+        self._socket.sndtimeo = round(1e3 * timeout)
         try:
-            self._socket.connect(endpoint)
+            (self._socket.bind if bind else self._socket.connect)(endpoint)
         except zmq.ZMQError as error:
-            self.close()
-            raise ConfigError(f"cannot subscribe to {endpoint}: {error.strerror}; try tcp://HOST:PORT") from error
+            self._context.destroy(linger=0)
+            raise SourceError(f"cannot use {endpoint}: {error.strerror}") from error
 
-    def receive(self, timeout: float) -> Message | None:
-        """Wait for one event, ``timeout`` seconds at most.
+    def send(self, samples: FloatArray, *, end: bool = False, captured: float | None = None) -> None:
+        """Send float32 samples ``[n]`` or ``[n, channels]`` in [-1, 1].
 
-        Returns:
-            The event, or None where none came in time or only one of another stream.
+        ``captured`` is when the last of them was recorded (seconds since the epoch; now where absent); ``end`` says
+        that nothing follows.
 
         Raises:
-            FormatError: what came is no event.
+            SourceError: nobody took the sound within the timeout.
         """
-        if not self._socket.poll(int(1000 * timeout)):
-            return None
-        frames = self._socket.recv_multipart()
-        if len(frames) != 2:
-            raise FormatError(f"an event has two frames, topic and JSON; {len(frames)} came")
-        event = from_json(frames[1])
-        # A topic is matched by its beginning, so the events of "hall-2" come to whoever asked for "hall".
-        if self._streams and event.type != "health" and event.stream not in self._streams:
-            return None
-        return Message(event, frames[1], self._gaps.missed(event))
+        header = AudioHeader(
+            stream=self._stream,
+            seq=self._sequence,
+            rate=self._rate,
+            format=self._format,
+            channels=self._channels,
+            time=time.time() if captured is None else captured,
+            end=end,
+        )
+        try:
+            self._socket.send_multipart(encode_message(header, samples, topic=self._topic))
+        except zmq.Again as error:
+            raise SourceError(f"nobody takes the sound sent to {self._endpoint}") from error
+        self._sequence += 1
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the socket once what was sent is delivered, or after five seconds."""
         self._socket.close()
         self._context.term()
 
-    def _prefixes(self) -> list[str]:
-        if not self._streams:
-            return [""]
-        return ["health", *(f"{kind}.{stream}" for kind in KINDS for stream in self._streams)]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.send(np.empty((0, self._channels), np.float32), end=True)
+        finally:
+            self.close()
+
+
+def send_audio(
+    endpoint: str,
+    stream: str,
+    samples: FloatArray,
+    *,
+    rate: int,
+    real_time: bool = False,
+    sample_format: Literal["s16le", "f32le"] = "s16le",
+) -> None:
+    """Push a whole recording, float32 ``[n]`` or ``[n, channels]``, to a ``zmq://`` source in blocks of 0.1 s.
+
+    Raises:
+        SourceError: the endpoint cannot be used, or nobody takes the sound.
+    """
+    channels = samples.shape[1] if samples.ndim > 1 else 1
+    size = round(CHUNK_SECONDS * rate)
+    begun = time.monotonic()
+    with AudioSender(endpoint, stream, rate=rate, channels=channels, sample_format=sample_format) as sender:
+        for begin in range(0, len(samples), size):
+            sender.send(samples[begin : begin + size])
+            if real_time:
+                time.sleep(max(0.0, begun + (begin + size) / rate - time.monotonic()))

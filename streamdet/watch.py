@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from rich.console import Console
 
-from streamdet.client import Message, Subscriber
 from streamdet.errors import FormatError, SinkEndedError
 from streamdet.sinks.base import Sink
 from streamdet.sinks.jsonl import JsonLinesSink
 from streamdet.sinks.terminal import TerminalSink
+from streamdet.subscribe import Message, Subscriber
 
 PATIENCE = 0.2  # seconds between two looks at ``stop``
 

@@ -109,8 +109,8 @@ class Board:
             state.append(f"  ALERT {row.alert.duration:.0f} s", style="bold red")
         score = row.score
         if score is None:
-            return name, "", Text("─" * BAR, style="dim"), "", "", "", "", state
+            return Text(name), "", Text("─" * BAR, style="dim"), "", "", "", "", state
         verdict = Text(WORDS[score.verdict], style=STYLES[score.verdict])
         level = bar(score.p_fake, score.verdict)
         shares = percent(score.p_fake), verdict, percent(score.speech), windows_text(score.windows)
-        return name, clock(score.media_time), level, *shares, state
+        return Text(name), clock(score.media_time), level, *shares, state

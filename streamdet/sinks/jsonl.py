@@ -10,12 +10,16 @@ from streamdet.events import Event
 
 
 class JsonLinesSink:
-    """Writes one event a line and flushes it; the stream, such as ``sys.stdout.buffer``, stays open on close."""
+    """Writes one event a line, at once; the stream, such as ``sys.stdout.buffer``, stays open on close.
+
+    The stream's own buffer is left out: a reader that stalls would hold its lock, and Python cannot exit then.
+    """
 
     name = "jsonl"
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._raw: BinaryIO = getattr(stream, "raw", stream)
 
     def emit(self, event: Event, payload: bytes) -> None:  # noqa: ARG002  as the protocol has it
         """Write one line.
@@ -25,8 +29,7 @@ class JsonLinesSink:
             SinkError: the line could not be written, such as on a full disk.
         """
         try:
-            self._stream.write(payload + b"\n")
-            self._stream.flush()
+            self._write(payload + b"\n")
         except BrokenPipeError as error:
             _silence(self._stream)
             raise SinkEndedError("the reader of the JSON lines has gone") from error
@@ -34,11 +37,17 @@ class JsonLinesSink:
             raise SinkError(f"cannot write JSON lines: {error.strerror}") from error
 
     def close(self) -> None:
-        """Do nothing: every line is flushed already."""
+        """Do nothing: every line is written already."""
+
+    def _write(self, line: bytes) -> None:
+        """Write all of a line, however little a pipe takes at a time."""
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._raw.write(rest) or 0 :]
 
 
 def _silence(stream: BinaryIO) -> None:
-    """Send what the stream still buffers nowhere; else Python complains once more when it exits."""
+    """Send nowhere what others still write to the stream; else Python complains once more when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -13,6 +13,7 @@ from streamdet.events import Event
 from streamdet.sinks.base import Sink
 
 log = structlog.get_logger(__name__)
+PATIENCE = 0.2  # seconds between two looks at ``stop`` while waiting for room
 Item = tuple[Event, bytes]
 
 
@@ -28,7 +29,7 @@ class QueueSink:
     the sink's reader is gone for good, ``on_ended`` is called once and every later event is thrown away uncounted.
 
     ``patient`` turns that round for work that has no clock, such as files scored as fast as can be: the caller waits
-    for room and nothing is dropped.
+    for room and nothing is dropped, until ``stop`` is set.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class QueueSink:
         capacity: int = 1024,
         linger: float = 2.0,
         patient: bool = False,
+        stop: threading.Event | None = None,
         on_ended: Callable[[], None] = _nothing,
     ) -> None:
         self.sink = sink
@@ -47,6 +49,7 @@ class QueueSink:
         self.ended = False
         self._linger = linger
         self._patient = patient
+        self._stop = stop or threading.Event()
         self._on_ended = on_ended
         self._waiting: deque[Item] = deque()
         self._changed = threading.Condition()
@@ -67,8 +70,8 @@ class QueueSink:
     def emit(self, event: Event, payload: bytes) -> None:
         """Put one event in the queue, or drop one; returns at once unless the queue is patient."""
         with self._changed:
-            if self._patient:
-                self._changed.wait_for(lambda: self._has_room or self._over)
+            while self._patient and not (self._has_room or self._over or self._stop.is_set()):
+                self._changed.wait(PATIENCE)
             if self._over or not (self._has_room or self._make_room(event)):
                 return
             self._waiting.append((event, payload))

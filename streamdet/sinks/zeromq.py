@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zmq
 
+from streamdet.endpoint import HIGHEST_PORT, has_impossible_port
 from streamdet.errors import SinkError
 from streamdet.events import Event, topic
 
@@ -28,6 +29,8 @@ class ZeroMQSink:
     name = "zeromq"
 
     def __init__(self, endpoint: str, *, high_water: int = HIGH_WATER, linger_seconds: float = 1.0) -> None:
+        if has_impossible_port(endpoint):
+            raise SinkError(f"cannot publish on {endpoint}: ports end at {HIGHEST_PORT}")
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.set(zmq.SNDHWM, high_water)

@@ -56,10 +56,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start_process(*arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-        log = (tmp_path / f"stderr-{len(running)}").open("wb")
-        process = subprocess.Popen(
-            streamdet(*arguments), stdout=subprocess.PIPE, stderr=log, env={**os.environ, **environment}
-        )
+        with (tmp_path / f"stderr-{len(running)}").open("wb") as log:
+            process = subprocess.Popen(
+                streamdet(*arguments), stdout=subprocess.PIPE, stderr=log, env={**os.environ, **environment}
+            )
         running.append(process)
         return process
 
@@ -70,7 +70,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.communicate(timeout=10)
 
 
-def lines_until(process: subprocess.Popen[bytes], enough: Callable[[dict[str, Any]], bool], seconds: float) -> list[dict[str, Any]]:
+def lines_until(
+    process: subprocess.Popen[bytes], enough: Callable[[dict[str, Any]], bool], seconds: float
+) -> list[dict[str, Any]]:
     """Read JSON lines from a process until one is ``enough``; fails when that takes longer than ``seconds``."""
     assert process.stdout is not None
     until, seen = time.monotonic() + seconds, []

@@ -48,8 +48,12 @@ def test_a_folder_with_bad_files_is_scored_to_its_end(run: Run, tmp_path: Path, 
     assert results["d-truncated.wav"]["seconds"] == pytest.approx(2.5, abs=0.1)
 
 
-@pytest.mark.parametrize(("rate", "channels", "suffix"), [(8_000, 1, "wav"), (44_100, 2, "flac"), (48_000, 1, "ogg"), (22_050, 1, "mp3")])
-def test_any_rate_channels_and_format(run: Run, tmp_path: Path, speech: np.ndarray, rate: int, channels: int, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix"), [(8_000, 1, "wav"), (44_100, 2, "flac"), (48_000, 1, "ogg"), (22_050, 1, "mp3")]
+)
+def test_any_rate_channels_and_format(
+    run: Run, tmp_path: Path, speech: np.ndarray, rate: int, channels: int, suffix: str
+) -> None:
     import soxr
 
     samples = soxr.resample(speech[:96_000], 16_000, rate)

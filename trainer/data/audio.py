@@ -1,0 +1,30 @@
+"""Reads whole audio files for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from streamdet.features.logmel import FloatArray
+from trainer.data.errors import DataError
+
+
+def read_audio(path: Path, rate: int = 16_000) -> FloatArray:
+    """Read a file as float32 mono at ``rate``.
+
+    Raises:
+        DataError: the file cannot be decoded, is empty, or holds values that are not finite.
+    """
+    try:
+        samples, native = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{path}: {error}") from error
+    mono = samples.mean(axis=1)
+    if not len(mono):
+        raise DataError(f"{path}: no samples")
+    if not np.isfinite(mono).all():
+        raise DataError(f"{path}: samples that are not finite")
+    return np.asarray(soxr.resample(mono, native, rate) if native != rate else mono, np.float32)

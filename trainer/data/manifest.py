@@ -1,0 +1,83 @@
+"""Reads manifests: CSV files with one clip a row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.data.errors import DataError
+
+LABELS = {"real": 0, "human": 0, "bonafide": 0, "bona-fide": 0, "fake": 1, "spoof": 1, "synthetic": 1}
+REQUIRED = ("id", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One clip: ``label`` is 1 for synthetic speech; ``parent`` names the human clip a copy-synthesis was made from."""
+
+    id: str
+    path: Path
+    label: int
+    split: str = "train"
+    family: str = ""
+    source: str = ""
+    group: str = ""
+    era: str = ""
+    language: str = ""
+    codec: str = ""
+    parent: str = ""
+
+    @property
+    def stratum(self) -> str:
+        """What batches are balanced over: the family of synthetic speech, the source of human speech."""
+        return (self.family or self.source) if self.label else self.source
+
+
+def read_manifest(path: Path, split: str | None = None) -> list[Clip]:
+    """Read the clips of one manifest, of one split only when ``split`` is given.
+
+    Columns ``id`` and ``label`` (``real`` or ``fake``) are needed; ``split`` defaults to ``train``. Audio is found by
+    the column ``path`` (relative paths start at the manifest) or else as ``audio/<id>.flac`` beside the manifest.
+
+    Raises:
+        DataError: the file is missing, a column is missing, a label is unknown, or an id occurs twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in REQUIRED if c not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path}: no column {', '.join(missing)}; a manifest needs {', '.join(REQUIRED)}")
+            clips = [_clip(path, line, row) for line, row in enumerate(reader, start=2)]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    _refuse_repeats(path, clips)
+    return [c for c in clips if split is None or c.split == split]
+
+
+def read_manifests(paths: Iterable[Path], split: str | None = None) -> list[Clip]:
+    """Clips of several manifests; the first one to name an id wins."""
+    clips: dict[str, Clip] = {}
+    for path in paths:
+        for clip in read_manifest(path, split):
+            clips.setdefault(clip.id, clip)
+    return list(clips.values())
+
+
+def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
+    name = (row["label"] or "").strip().lower()
+    if name not in LABELS:
+        raise DataError(f"{path}:{line}: label {name!r} is none of {', '.join(sorted(LABELS))}")
+    audio = row.get("path") or f"audio/{row['id']}.flac"
+    texts = {key: row.get(key) or "" for key in ("family", "source", "group", "era", "language", "codec", "parent")}
+    return Clip(row["id"], path.parent / audio, LABELS[name], row.get("split") or "train", **texts)
+
+
+def _refuse_repeats(path: Path, clips: Sequence[Clip]) -> None:
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise DataError(f"{path}: id {clip.id!r} occurs twice")
+        seen.add(clip.id)

@@ -1,0 +1,64 @@
+"""Judges a network on the validation clips while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from streamdet.features import FrontEnd, FrontEndConfig
+from trainer.data.audio import read_audio
+from trainer.data.batches import columns_mask
+from trainer.data.manifest import Clip
+from trainer.metrics import auc, eer, mean_group_eer, stratum_weights
+from trainer.models.resnet import CausalResNet, pool
+
+
+class Validation:
+    """Clips of the validation split as network input: the first ``frames`` of each, as a fresh stream.
+
+    At most ``limit`` clips of a family or source are used: more would cost training time and weigh little.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: FrontEndConfig, frames: int = 320, limit: int = 40) -> None:
+        clips = limited(clips, limit)
+        front_end = FrontEnd(config)
+        pieces = [front_end.whole(read_audio(c.path, config.rate)[: frames * config.hop]) for c in clips]
+        valid = np.array([len(p) for p in pieces], np.intp)
+        self.features = np.zeros((len(clips), frames, config.mels), np.float32)
+        for row, piece in enumerate(pieces):
+            self.features[row, : len(piece)] = piece
+        self.mask = columns_mask(valid, frames // config.hop_frames, config.hop_frames)
+        self.labels = np.array([c.label for c in clips], np.float64)
+        self.strata = [c.stratum for c in clips]
+
+    def scores(self, network: CausalResNet, *, batch: int = 32, half: bool = False) -> npt.NDArray[np.float64]:
+        """Raw log-odds of every clip, float64."""
+        network.eval()
+        parts = []
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            for begin in range(0, len(self.features), batch):
+                columns, _ = network(torch.from_numpy(self.features[begin : begin + batch]))
+                parts.append(pool(columns, torch.from_numpy(self.mask[begin : begin + batch])))
+        return np.asarray(torch.cat(parts).double())
+
+    def figures(self, network: CausalResNet, *, half: bool = False) -> dict[str, float]:
+        """EER and AUC, balanced over families and sources and plain, and the mean over groups."""
+        scores, weights = self.scores(network, half=half), stratum_weights(self.strata)
+        return {
+            "group_eer": mean_group_eer(scores, self.labels, self.strata),
+            "eer": eer(scores, self.labels, weights),
+            "auc": auc(scores, self.labels, weights),
+            "eer_plain": eer(scores, self.labels),
+            "auc_plain": auc(scores, self.labels),
+        }
+
+
+def limited(clips: Sequence[Clip], limit: int) -> list[Clip]:
+    """At most ``limit`` clips of each stratum, evenly spread over it."""
+    strata: dict[str, list[Clip]] = {}
+    for clip in clips:
+        strata.setdefault(clip.stratum, []).append(clip)
+    return [c for members in strata.values() for c in members[:: -(-len(members) // limit)]]

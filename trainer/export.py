@@ -18,7 +18,7 @@ from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
 from trainer.graph import FloatGraph, IntegerGraph, fold
 from trainer.models.resnet import STRIDE, CausalResNet
-from trainer.quantize import CALIBRATORS, choose_scales, observe
+from trainer.quantize import CALIBRATORS, choose_scales, correct_biases, observe
 
 Precision = Literal["fp32", "int8"]
 WINDOW = 9  # columns of the windows that drift is given for: 2.88 s, the shortest decision
@@ -136,7 +136,8 @@ def _candidates(
         return
     samples = observe(folded, clips)
     for name, calibrator in CALIBRATORS.items():
-        yield name, IntegerGraph(folded, choose_scales(samples, calibrator)).build().SerializeToString()
+        scales = choose_scales(samples, calibrator)
+        yield name, IntegerGraph(correct_biases(folded, scales, clips), scales).build().SerializeToString()
 
 
 def _windows(columns: FloatArray) -> Iterator[float]:

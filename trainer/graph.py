@@ -213,8 +213,7 @@ class IntegerGraph(Graph):
         assert not relu or self._scales[name].zero == 0
         joined = self._like(x, self.remember(x, layer.past)) if layer.past else x
         weight, bias = folded_weights(layer)
-        steps = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-12) / WEIGHT_LIMIT
-        integers = np.rint(weight / steps[:, None, None, None])
+        integers, steps = integer_weights(weight)
         offsets = np.rint(bias / (steps * self._scales[self._scale_of[joined]].step))
         y = self.node(
             "QLinearConv",
@@ -262,6 +261,13 @@ def folded_weights(layer: ConvNorm) -> tuple[Array, Array]:
     """Weights ``[out, in, time, band]`` and bias ``[out]`` of a layer after :func:`fold`."""
     assert layer.conv.bias is not None
     return layer.conv.weight.detach().numpy(), layer.conv.bias.detach().numpy()
+
+
+def integer_weights(weight: Array) -> tuple[Array, Array]:
+    """Quantize ``[out, …]`` to 7 bits: integral values of the same shape and the step ``[out]`` of each channel."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    steps = np.maximum(largest, 1e-12) / WEIGHT_LIMIT
+    return np.rint(weight / steps[:, None, None, None]), steps
 
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any]:

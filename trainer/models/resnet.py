@@ -8,12 +8,15 @@ chunks that are multiples of the total time stride. Frequency is padded symmetri
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from streamdet.errors import ModelError
 
 STRIDE = 32  # frames a column
 BLOCKS = 2  # basic blocks a stage, as in ResNet-18
@@ -113,10 +116,17 @@ class CausalResNet(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> CausalResNet:
-        """Rebuild a network in evaluation mode from a file that holds what :meth:`checkpoint` returned."""
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        network = cls(**stored["network"])
-        network.load_state_dict(stored["weights"])
+        """Rebuild a network in evaluation mode from a file that holds what :meth:`checkpoint` returned.
+
+        Raises:
+            ModelError: the file cannot be read or holds something else.
+        """
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            network = cls(**stored["network"])
+            network.load_state_dict(stored["weights"])
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
         return network.eval()
 
     def checkpoint(self) -> dict[str, Any]:
@@ -158,7 +168,7 @@ class CausalResNet(nn.Module):
         # Average pooling over all bands: the same as a mean, but ONNX Runtime is slow at ReduceMean.
         pooled = functional.avg_pool2d(x, (1, self.mels // STRIDE)).squeeze(3).transpose(1, 2)
         with torch.autocast(features.device.type, enabled=False):
-            embedding = pooled.float()
+            embedding = pooled.to(self.head.weight.dtype)
             return self._columns(self.dropout(embedding)), embedding
 
     def _columns(self, embedding: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from rich.console import Console
 from streamdet.assembly import judge_maker, load_engine
 from streamdet.audio.block import Status
 from streamdet.config import Config
-from streamdet.errors import SourceError
+from streamdet.errors import SourceError, StreamdetError
 from streamdet.events import DAEMON, Health, Sequencer, utc
 from streamdet.notify import Notifier
 from streamdet.pipeline import Pipeline, Totals
@@ -40,21 +40,30 @@ class SourceThread(threading.Thread):
     def __init__(self, source: Source, pipeline: Pipeline, stop: threading.Event) -> None:
         super().__init__(name=f"source-{source.name}", daemon=True)
         self.source = source
-        self.error: SourceError | None = None
+        self.error: StreamdetError | None = None
         self._pipeline = pipeline
         self._stop_event = stop
 
     def run(self) -> None:
         """Go on until the source ends, fails, or is told to stop."""
-        wait = None if self.source.live else self._stop_event
         try:
-            for item in self.source.items(self._stop_event):
-                self._pipeline.push(item, wait=wait)
+            self._pass_on()
         except SourceError as error:
-            self.error = error
-            log.error("source_failed", source=self.source.uri, reason=str(error))
-            self._pipeline.push(Status(self.source.name, "failed", str(error)))
-            self._pipeline.end(self.source.name, str(error))
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  a fault in one source must neither take the others down nor go unseen
+            log.exception("source_crashed", source=self.source.uri)
+            self._fail(StreamdetError(f"{self.source.uri}: {type(error).__name__}: {error}"))
+
+    def _pass_on(self) -> None:
+        wait = None if self.source.live else self._stop_event
+        for item in self.source.items(self._stop_event):
+            self._pipeline.push(item, wait=wait)
+
+    def _fail(self, error: StreamdetError) -> None:
+        self.error = error
+        log.error("source_failed", source=self.source.uri, reason=str(error))
+        self._pipeline.push(Status(self.source.name, "failed", str(error)))
+        self._pipeline.end(self.source.name, str(error))
 
 
 class Listener:

@@ -50,7 +50,7 @@ class SourceThread(threading.Thread):
             self._pass_on()
         except SourceError as error:
             self._fail(error)
-        except Exception as error:  # noqa: BLE001  a fault in one source must neither take the others down nor go unseen
+        except Exception as error:  # a fault in one source must neither take the others down nor go unseen
             log.exception("source_crashed", source=self.source.uri)
             self._fail(StreamdetError(f"{self.source.uri}: {type(error).__name__}: {error}"))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -137,7 +137,7 @@ def parse_address(uri: str, options: Mapping[str, OptionValue]) -> Address:
         uri = "stdin:" + uri[1:]
     match = _SCHEME.fullmatch(uri)
     if match is None:
-        hint = f"; for a file write file:{uri}" if Path(uri).exists() else ""
+        hint = f"; for a file write file:{uri}" if os.path.exists(uri) else ""
         raise SourceError(f"{uri!r} is not a source: it has no scheme such as rtp:// or file:{hint}")
     scheme = match[1].lower()
     rest, query = _split_query(scheme, match[2])
@@ -149,7 +149,7 @@ def _split_query(scheme: str, rest: str) -> tuple[str, str]:
     if scheme != "file":
         rest, _, query = rest.partition("?")
         return rest, query
-    if Path(rest).exists():  # a question mark may be part of a file's name
+    if os.path.exists(rest):  # a question mark may be part of a file's name
         return rest, ""
     path, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     return _local_path(path), query

@@ -10,6 +10,7 @@ come, it is late. Every packet is counted once: ``received + late + duplicate + 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,7 +21,7 @@ MAX_DROPOUT: Final = 3000
 MAX_MISORDER: Final = 100
 ENOUGH_TO_TRUST: Final = 5
 LATENESS_SECONDS: Final = 30.0  # how long a late packet raises the wait
-UNSEEN_REMEMBERED: Final = 4096
+GAPS_REMEMBERED: Final = 256
 
 
 @dataclass(slots=True)
@@ -44,6 +45,16 @@ class Released:
     packet: RtpPacket = field(compare=False)
     missing: int = field(default=0, compare=False)
     restarted: bool = field(default=False, compare=False)
+
+
+@dataclass(slots=True)
+class _Gap:
+    """Sequences ``begin`` to ``end - 1``, passed over since the packet behind them came at ``seen``."""
+
+    begin: int
+    end: int
+    seen: float
+    came: set[int] = field(default_factory=set)
 
 
 class JitterEstimate:
@@ -82,7 +93,7 @@ class JitterBuffer:
         self._highest: int | None = None
         self._start: int | None = None
         self._next = 0
-        self._unseen: dict[int, float] = {}  # passed over; when the packet came that showed the gap
+        self._gaps: deque[_Gap] = deque(maxlen=GAPS_REMEMBERED)
         self._after_stray: int | None = None
         self._restart_at: int | None = None
         self._lateness = 0.0
@@ -123,7 +134,7 @@ class JitterBuffer:
             return number + 0x10000
         sequence = self._highest + ((number - self._highest + 0x8000) & 0xFFFF) - 0x8000
         ahead = sequence - self._highest
-        if -MAX_MISORDER <= ahead <= MAX_DROPOUT or sequence in self._unseen:
+        if -MAX_MISORDER <= ahead <= MAX_DROPOUT or self._gap_of(sequence) is not None:
             return sequence
         return self._place_anew(number)
 
@@ -133,7 +144,7 @@ class JitterBuffer:
         self._after_stray = (number + 1) & 0xFFFF
         if not begins or self._highest is None:
             return None
-        self._restart_at = (self._highest | 0xFFFF) + 0x10000 + number
+        self._restart_at = (self._highest | 0xFFFF) + 0x10001 + number
         return self._restart_at
 
     def _accept(self, item: Released) -> None:
@@ -149,15 +160,23 @@ class JitterBuffer:
         self.trusted = self.trusted or neighbours or len(self._held) >= ENOUGH_TO_TRUST
 
     def _too_late(self, sequence: int, packet: RtpPacket, now: float) -> None:
-        gap_seen = self._unseen.pop(sequence, None)
-        if gap_seen is None:
+        gap = self._gap_of(sequence)
+        if gap is None:
             self.counters.duplicate += 1
             return
+        gap.came.add(sequence)
         self.counters.late += 1
         self.counters.lost -= sequence >= (self._start or 0)
         self.jitter.add(packet.timestamp, now)
-        self._lateness = max(now - gap_seen, self._lateness if now - self._late_at < LATENESS_SECONDS else 0.0)
+        self._lateness = max(now - gap.seen, self._lateness if now - self._late_at < LATENESS_SECONDS else 0.0)
         self._late_at = now
+
+    def _gap_of(self, sequence: int) -> _Gap | None:
+        """Find the gap in which a sequence is still missing."""
+        for gap in reversed(self._gaps):
+            if gap.begin <= sequence < gap.end:
+                return None if sequence in gap.came else gap
+        return None
 
     def _may_go(self, head: Released, now: float) -> bool:
         if not self.trusted:
@@ -175,9 +194,7 @@ class JitterBuffer:
             self._restart_at = None
         self.counters.lost += missing
         # Before the first packet lies nothing that was lost, yet what still comes from there is late, once.
-        unseen = MAX_MISORDER if begins else missing
-        self._unseen.update(dict.fromkeys(range(head.sequence - unseen, head.sequence), head.arrived))
-        while len(self._unseen) > UNSEEN_REMEMBERED:
-            del self._unseen[next(iter(self._unseen))]
+        if unseen := MAX_MISORDER if begins else missing:
+            self._gaps.append(_Gap(head.sequence - unseen, head.sequence, head.arrived))
         self._next = head.sequence + 1
         return replace(head, missing=missing, restarted=restarted) if missing or restarted else head

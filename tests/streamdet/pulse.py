@@ -48,7 +48,9 @@ class FakeMicrophone:
         options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes"]
         with (self._folder / "pulseaudio.log").open("ab") as log:
             self._server = subprocess.Popen(
-                ["pulseaudio", *options, "--log-level=error", *loads], env={**os.environ, **self.environment}, stderr=log
+                ["pulseaudio", *options, "--log-level=error", *loads],
+                env={**os.environ, **self.environment},
+                stderr=log,
             )
         until = time.monotonic() + 10
         while self._pactl("get-default-source").returncode and time.monotonic() < until:

@@ -94,7 +94,12 @@ def read() -> Iterator[Callable[[Source], Reader]]:
 
 @pytest.fixture
 def port() -> int:
-    """A UDP and TCP port that is free now."""
+    """A port that is free now."""
+    return free_port()
+
+
+def free_port() -> int:
+    """Find a UDP port of the loopback interface that is free now."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

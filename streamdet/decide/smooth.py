@@ -45,9 +45,9 @@ class Smoother:
     def update(self, llr: float, hop_seconds: float, speech: float) -> float:
         """Average the next hop in (see :class:`Evidence`); 0 before any speech."""
         if speech > 0:
-            keep = math.exp(-hop_seconds * speech / self.seconds) if self.seconds > 0 else 0.0
-            self._sum = keep * self._sum + (1 - keep) * llr
-            self._weight = keep * self._weight + (1 - keep)
+            new = -math.expm1(-hop_seconds * speech / self.seconds) if self.seconds > 0 else 1.0
+            self._sum += new * (llr - self._sum)
+            self._weight += new * (1.0 - self._weight)
         value = self.value
         return 0.0 if value is None else value
 

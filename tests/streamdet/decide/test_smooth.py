@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamdet.decide.smooth import Cusum, CusumConfig, Evidence, Smoother
 
-levels = st.lists(st.tuples(st.floats(-20, 20), st.floats(0, 1)), min_size=1, max_size=20)
+shares = st.one_of(st.just(0.0), st.floats(1e-9, 1))
+levels = st.lists(st.tuples(st.floats(-20, 20), shares), min_size=1, max_size=20)
 
 
 @given(levels, st.integers(1, 8), st.floats(0.05, 10))
@@ -48,6 +49,20 @@ def test_the_first_speech_counts_in_full(speech: float) -> None:
 def test_no_seconds_means_no_smoothing() -> None:
     smoother = Smoother(0.0)
     assert [smoother.update(llr, 0.32, 1.0) for llr in (1.0, -2.0, 5.0)] == [1.0, -2.0, 5.0]
+
+
+def test_without_smoothing_silence_still_holds_the_value() -> None:
+    smoother = Smoother(0.0)
+    smoother.update(3.0, 0.32, 1.0)
+    assert smoother.update(-9.0, 0.32, 0.0) == 3.0
+
+
+def test_a_hop_counts_by_the_speech_in_it() -> None:
+    half, short = Smoother(1.0), Smoother(1.0)
+    for llr in (3.0, -1.0, 2.0):
+        partly = half.update(llr, 0.32, 0.5)
+        wholly = short.update(llr, 0.16, 1.0)
+    assert partly == pytest.approx(wholly, abs=1e-12)
 
 
 @given(levels)

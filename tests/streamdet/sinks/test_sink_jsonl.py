@@ -35,12 +35,14 @@ WRITER = textwrap.dedent("""
         queue.emit(event, to_json(event))
     queue.close()
     print("ended" if ended.is_set() else "went on", file=sys.stderr)
+    if ended.is_set():
+        print("what others still write to standard output")
 """)
 
 
 def test_one_valid_event_a_line_at_once(score: Any, alert: Any, state: Any) -> None:
     stream = io.BytesIO()
-    buffered = io.BufferedWriter(stream)  # type: ignore[arg-type]
+    buffered = io.BufferedWriter(stream)
     sink = JsonLinesSink(buffered)
     validator = jsonschema.Draft202012Validator(events.schema())
     for number, event in enumerate((score(1), alert(2), state(3, reason="line\nbreak")), 1):
@@ -93,5 +95,5 @@ def test_a_broken_pipe_is_told_apart_from_other_trouble(score: Any) -> None:
 def test_a_full_disk_is_an_error_that_says_so(score: Any) -> None:
     stream = open("/dev/full", "wb", buffering=0)  # noqa: SIM115  closed below
     with stream, pytest.raises(SinkError, match="No space left on device") as caught:
-        JsonLinesSink(stream).emit(score(), b"{}")  # type: ignore[arg-type]
+        JsonLinesSink(stream).emit(score(), b"{}")
     assert not isinstance(caught.value, SinkEndedError)

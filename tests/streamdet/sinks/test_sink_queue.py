@@ -66,6 +66,11 @@ def stuffed(gate: Gate, score: Callable[..., Event], capacity: int) -> QueueSink
     return queue
 
 
+def fill(queue: QueueSink, score: Callable[..., Event], end: int) -> None:
+    for seq in range(1, end):
+        queue.emit(score(seq), b"")
+
+
 def test_events_arrive_in_order_in_another_thread(score: Any) -> None:
     gate = Gate()
     gate.open.set()
@@ -128,7 +133,7 @@ def test_where_only_alerts_wait_the_oldest_gives_way(score: Any, alert: Any) -> 
 def test_a_patient_queue_waits_and_loses_nothing(score: Any) -> None:
     gate = Gate()
     queue = QueueSink(gate, capacity=3, patient=True)
-    writer = threading.Thread(target=lambda: [queue.emit(score(seq), b"") for seq in range(1, 101)])
+    writer = threading.Thread(target=fill, args=(queue, score, 101))
     writer.start()
     writer.join(0.2)
     assert writer.is_alive()
@@ -143,7 +148,7 @@ def test_a_patient_queue_waits_and_loses_nothing(score: Any) -> None:
 def test_a_patient_queue_gives_up_when_it_is_told_to_stop(score: Any) -> None:
     gate, stop = Gate(), threading.Event()
     queue = QueueSink(gate, capacity=1, patient=True, stop=stop, linger=10.0)
-    writer = threading.Thread(target=lambda: [queue.emit(score(seq), b"") for seq in range(1, 10)])
+    writer = threading.Thread(target=fill, args=(queue, score, 10))
     writer.start()
     assert gate.entered.wait(5)
     writer.join(0.1)
@@ -160,7 +165,7 @@ def test_a_patient_queue_gives_up_when_it_is_told_to_stop(score: Any) -> None:
 def test_closing_frees_whoever_waits_for_room(score: Any, until: Any) -> None:
     gate = Gate()
     queue = QueueSink(gate, capacity=1, patient=True, linger=0.1)
-    writer = threading.Thread(target=lambda: [queue.emit(score(seq), b"") for seq in range(1, 10)])
+    writer = threading.Thread(target=fill, args=(queue, score, 10))
     writer.start()
     assert gate.entered.wait(5)
     until(lambda: queue.waiting == 1)

@@ -55,8 +55,9 @@ def export_model(
 ) -> ExportReport:
     """Export a checkpoint to a model file.
 
-    For int8 every second clip chooses the scales of the activations, by each calibrator in turn, and the others
-    measure the drift; the calibrator with the least drift wins. The file goes to ``out_path`` in one piece.
+    For int8 half of the clips, drawn at random but always the same, choose the scales of the activations, by each
+    calibrator in turn, and the others measure the drift; the calibrator with the least drift wins. The file goes to
+    ``out_path`` in one piece.
 
     Args:
         checkpoint: file that :meth:`trainer.models.resnet.CausalResNet.from_checkpoint` reads.
@@ -73,21 +74,23 @@ def export_model(
     clips = [whole_hops(clip) for clip in calibration_features if len(clip) >= STRIDE]
     if len(clips) < 2:
         raise ModelError(f"export needs two or more clips of {STRIDE} frames or more, got {len(clips)}")
+    order = np.random.default_rng(0).permutation(len(clips)).tolist()
+    chosen, held_out = [clips[i] for i in order[::2]], [clips[i] for i in order[1::2]]
     info = dataclasses.replace(meta, width=float(network.settings["width"]), precision=precision)
-    reference = [reference_columns(network, clip) for clip in clips[1::2]]
+    reference = [reference_columns(network, clip) for clip in held_out]
     with tempfile.TemporaryDirectory(dir=out_path.parent) as scratch:
         drifts = {}
-        for calibrator, graph in _candidates(network, precision, clips[::2]):
+        for calibrator, graph in _candidates(network, precision, chosen):
             candidate = Path(scratch) / calibrator
             candidate.write_bytes(seal(graph, info))
-            drifts[calibrator] = measure_drift(reference, streamed_columns(candidate, clips[1::2]))
+            drifts[calibrator] = measure_drift(reference, streamed_columns(candidate, held_out))
             candidate.write_bytes(graph)
         best = min(drifts, key=lambda name: drifts[name].column)
         figures = {**info.figures, "export": {"calibrator": best, "drift_percent": dataclasses.asdict(drifts[best])}}
         info = dataclasses.replace(info, figures=figures)
-        chosen = Path(scratch) / best
-        chosen.write_bytes(seal(chosen.read_bytes(), info))
-        chosen.replace(out_path)
+        winner = Path(scratch) / best
+        winner.write_bytes(seal(winner.read_bytes(), info))
+        winner.replace(out_path)
     return ExportReport(out_path, OnnxEngine(out_path).info, out_path.stat().st_size, best, drifts)
 
 

@@ -19,7 +19,7 @@ from trainer.graph import LEVELS, Scale, integer_weights, walk
 from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
 
 SAMPLES = 40_000  # values kept of each activation, spread evenly over the clips
-CORRECTION_FRAMES = 32 * 600  # about three minutes; enough for means
+CORRECTION_FRAMES = 32 * 600  # three minutes, give or take; enough for means
 CLIPPING = np.linspace(1.0, 0.2, 81)  # shares of the full range that are tried
 
 
@@ -154,6 +154,7 @@ def correct_biases(network: CausalResNet, scales: dict[str, Scale], clips: Seque
     """Copy a folded network with biases that make up for the quantization by ``scales``, as seen on ``clips``."""
     corrected = copy.deepcopy(network)
     corrector = Corrector(scales)
-    stream = torch.from_numpy(np.concatenate(clips)[:CORRECTION_FRAMES])[None, None]
+    spread = clips[:: max(1, sum(map(len, clips)) // CORRECTION_FRAMES)]
+    stream = torch.from_numpy(np.concatenate(spread))[None, None]
     walk(corrected, corrector, (stream, corrector.quantized("features", stream)))
     return corrected

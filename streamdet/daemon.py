@@ -170,7 +170,7 @@ class Listener:
         return errors[0].exit_code if errors else 0
 
     def _queue(self, sink: Sink) -> QueueSink:
-        return QueueSink(sink, patient=self._patient, on_ended=self._stop.set)
+        return QueueSink(sink, patient=self._patient, stop=self._stop, on_ended=self._stop.set)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()

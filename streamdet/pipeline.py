@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from streamdet.engine.base import Engine
 from streamdet.engine.scorer import HopScorer
 from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
 from streamdet.voice import Hop, Voice
+
+SILENCED: Final = ("recovering", "failed")  # phases of a source that gives no sound
 
 
 @dataclass(slots=True)
@@ -287,6 +289,11 @@ class Pipeline:
         if note.phase == "failed":
             self.totals.setdefault(note.stream, Totals()).failed = note.reason
         self._tell_state(note.stream, voice, note.phase, note.reason, note.detail)
+        stream = self._streams.get(note.stream)
+        if stream is not None and note.phase in SILENCED:
+            # No sound means no hop that could clear an alert, and what comes back may be another voice.
+            self._tell_alerts(stream, stream.judge.restart(stream.voice.seconds(stream.voice.ring.position)))
+            stream.missing = self._gap_reset
 
     def _tell_state(
         self,

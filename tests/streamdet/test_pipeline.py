@@ -12,7 +12,7 @@ from streamdet.assembly import bundled_model, judge_maker
 from streamdet.audio.block import Block, End, Status
 from streamdet.config import Config
 from streamdet.engine.onnx import OnnxEngine
-from streamdet.events import Event, Score, State
+from streamdet.events import Alert, Event, Score, State
 from streamdet.pipeline import Pipeline
 
 DEMO = Path(__file__).parents[2] / "streamdet" / "demo" / "demo.flac"
@@ -139,3 +139,20 @@ def test_memory_of_ended_streams_is_given_back(speech: np.ndarray) -> None:
         pipeline.push(End(name))
         pipeline.drain()
     assert max(slots) <= 1
+
+
+def test_an_alert_does_not_outlive_its_source(speech: np.ndarray) -> None:
+    engine = OnnxEngine(bundled_model())
+    events: list[Event] = []
+    eager = Config.model_validate({"alarm": {"raise": 1e-6, "clear": 1e-7, "min_seconds": 0.0}})
+    pipeline = Pipeline(engine, judge_maker(eager, engine.info), events.append)
+    for block in cut("a", speech[:160_000], 5_120):
+        pipeline.push(block)
+    pipeline.drain()
+    assert next(e.phase for e in events if isinstance(e, Alert)) == "raised"
+    assert pipeline.active_alerts == 1
+    pipeline.push(Status("a", "recovering", "the cable was pulled"))
+    pipeline.tick()
+    assert pipeline.active_alerts == 0
+    last = [e for e in events if isinstance(e, Alert)][-1]
+    assert (last.phase, last.reason) == ("cleared", "gap")

@@ -161,7 +161,7 @@ class WaveAugment:
 
     STEPS = ("speed", "echo", "noise", "rawboost", "clip", "band", "codec", "silence", "floor")
 
-    def __init__(self, bank: Bank, *, clean: float = 0.4, without: Sequence[str] = ()) -> None:
+    def __init__(self, bank: Bank, *, clean: float = 0.7, without: Sequence[str] = ()) -> None:
         self.bank = bank
         self.clean = clean
         self._without = frozenset(without)
@@ -170,7 +170,7 @@ class WaveAugment:
         """Distort ``samples`` (16 kHz float32) with draws from ``rng``; the length may change."""
         chain: list[tuple[str, float, Callable[[FloatArray, Rng], FloatArray]]] = [
             ("silence", 0.3, self._silence),
-            ("floor", 0.5, self._floor),
+            ("floor", 0.3, self._floor),
         ]
         if rng.random() >= self.clean:
             chain = [
@@ -200,7 +200,7 @@ class WaveAugment:
         return np.asarray(signal.fftconvolve(samples, response)[: len(samples)], np.float32)
 
     def _noise(self, samples: FloatArray, rng: Rng) -> FloatArray:
-        snr = rng.uniform(5.0, 30.0)
+        snr = rng.uniform(8.0, 35.0)
         if self.bank.speech and rng.random() < 0.3:
             voices = [self.bank.speech[i] for i in rng.integers(len(self.bank.speech), size=rng.integers(3, 8))]
             return add_at(samples, np.sum([np.resize(v, len(samples)) for v in voices], axis=0), max(snr, 10.0))
@@ -251,7 +251,7 @@ class WaveAugment:
         return np.pad(samples, (before, after))
 
     def _floor(self, samples: FloatArray, rng: Rng) -> FloatArray:
-        return add_at(samples, coloured(rng, len(samples)), rng.uniform(30.0, 75.0))
+        return add_at(samples, coloured(rng, len(samples)), rng.uniform(40.0, 80.0))
 
 
 def coloured(rng: Rng, size: int) -> FloatArray:

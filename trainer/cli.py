@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.errors import StreamdetError
-from streamdet.features import LogMel
+from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from trainer import fit as fitting
 from trainer.augment import RATE, Bank, WaveAugment
+from trainer.calibrate import augmented, operating_point
+from trainer.calibrate import calibrate as fit_platt
+from trainer.data.audio import read_audio
 from trainer.data.build import Builder, load_bank
 from trainer.data.cache import FeatureCache
 from trainer.data.manifest import Clip, read_manifests
+from trainer.data.sampler import representative
+from trainer.evaluate import evaluate as judge_scores
+from trainer.evaluate import worst
+from trainer.export import Precision, export_model
+from trainer.report import page, write_card
+from trainer.scoring import ClipScore, score_clips
+from trainer.stamp import restamp
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -32,7 +47,7 @@ def cache(
     variants: Annotated[int, typer.Option(help="Augmented variants of each clip.")] = 6,
     noise: Noise = None,
     seconds: Annotated[float, typer.Option(help="Longest piece of a clip in one variant.")] = 6.0,
-    clean: Annotated[float, typer.Option(help="Share of variants left nearly as they are.")] = 0.4,
+    clean: Annotated[float, typer.Option(help="Share of variants left nearly as they are.")] = 0.7,
     without: Annotated[list[str] | None, typer.Option(help="Augmentation step to leave out; repeatable.")] = None,
     seed: int = 0,
     watch: Annotated[bool, typer.Option(help="Look for new manifest rows before each variant.")] = False,
@@ -87,9 +102,9 @@ def fit(
     steps: Annotated[int, typer.Option(help="End after so many steps (0: by time).")] = 0,
     minutes: Annotated[float, typer.Option(help="End after so many minutes (0: by steps).")] = 0.0,
     batch: Annotated[int, typer.Option(help="Crops a step, over all processes.")] = 64,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
     contrastive: Annotated[float, typer.Option(help="Weight of the supervised contrastive term.")] = 0.0,
-    augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
+    augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 0.5,
     processes: Annotated[int, typer.Option(help="Processes that share a batch.")] = 1,
     evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations.")] = 4.0,
     seed: int = 0,
@@ -131,6 +146,119 @@ def _fill(store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, see
 def _noise_frames(bank: Bank, store: FeatureCache) -> list[FloatArray]:
     logmel = LogMel(store.config)
     return [logmel(n[None, :], logmel.start())[0][0] for n in bank.noise if len(n) >= RATE]
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or average.pt of a run.")],
+    manifests: Manifests,
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "",
+    clips: Annotated[int, typer.Option(help="Training clips that choose the scales of int8 and measure drift.")] = 96,
+    data: Annotated[Path | None, typer.Option(help="Markdown on data and licences for the model card.")] = None,
+) -> None:
+    """Turn a checkpoint into a model file, and write its model card beside it.
+
+    Example: `trainer export run/best.pt corpus/manifest.csv --out model.onnx --precision int8`
+    """
+    if precision not in ("int8", "fp32"):
+        raise typer.BadParameter(f"{precision} is neither int8 nor fp32")
+    front_end = FrontEnd(FrontEndConfig())
+    chosen = representative(read_manifests(manifests, "train"), clips)
+    features = [front_end.whole(read_audio(c.path)[: 8 * RATE]) for c in chosen]
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    info = ModelInfo(name or out.stem, created, width=0.0, precision=precision)
+    report = export_model(checkpoint, out, cast(Precision, precision), features, info)
+    for calibrator, drift in report.drift.items():
+        typer.echo(f"{calibrator}: drift {drift.column:.2f} % a column, {drift.window:.2f} % a window")
+    typer.echo(f"{report.path}: {report.size / 1e6:.2f} MB")
+    write_card(out, report.info, data.read_text(encoding="utf-8") if data else "")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Model file; it is changed in place.")],
+    manifests: Manifests,
+    split: Annotated[str, typer.Option(help="Split to calibrate on, disjoint by source from training.")] = "val",
+    noise: Noise = None,
+    copies: Annotated[int, typer.Option(help="Distorted copies of each clip beside the clip itself.")] = 1,
+    per_hour: Annotated[float, typer.Option(help="False alarms allowed per hour of human speech.")] = 1.0,
+    seed: int = 0,
+) -> None:
+    """Fit Platt scaling and choose the default operating point; both go into the model file.
+
+    Example: `trainer calibrate model.onnx corpus/manifest.csv --noise corpus/noise`
+    """
+    clips = read_manifests(manifests, split)
+    augment = WaveAugment(load_bank(noise, clips), clean=0.0)
+    with TemporaryDirectory() as folder:
+        copied = [
+            replace(c, source=f"{c.source} ({n})")
+            for n in range(copies)
+            for c in augmented(clips, _subfolder(folder, n), augment, seed + n)
+        ]
+        scores = _score(model, clips + copied)
+    hop = FrontEndConfig().hop_seconds
+    calibration = fit_platt(scores, hop)
+    point, figures = operating_point(scores, calibration, hop, per_hour)
+    info = read_model(model)[1]
+    points = {**info.operating_points, "default": point}
+    info = restamp(
+        model,
+        calibration=calibration,
+        operating_points=points,
+        figures={**info.figures, "operating_point": figures.to_dict()},
+    )
+    write_card(model, info)
+    typer.echo(json.dumps({"calibration": asdict(calibration), "default": point, "streams": figures.to_dict()}))
+
+
+def _subfolder(folder: str, number: int) -> Path:
+    path = Path(folder) / str(number)
+    path.mkdir()
+    return path
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    manifests: Manifests,
+    split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
+    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    store: Annotated[bool, typer.Option(help="Write the figures into the model file and its card.")] = False,
+) -> None:
+    """Judge a model file on a split, through the pipeline that listens.
+
+    Example: `trainer evaluate model.onnx corpus/manifest.csv --split test --report report.html`
+    """
+    scores = _score(model, read_manifests(manifests, split))
+    info = read_model(model)[1]
+    figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds)
+    if report is not None:
+        report.write_text(page(scores, figures, f"{info.name} on {split}"), encoding="utf-8")
+    if store:
+        kept = {k: v for k, v in figures.items() if k not in ("groups", "by")}
+        write_card(model, restamp(model, figures={**info.figures, split: kept}))
+    typer.echo(json.dumps({**figures, "worst": worst(scores)} if as_json else _short(figures), indent=1))
+
+
+def _short(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: figures[k] for k in ("clips", "no_speech", "figures", "mean_group_eer", "interval_95", "durations")}
+
+
+def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=len(clips))
+
+        def advance(error: str | None) -> None:
+            progress.advance(task)
+            if error is not None:
+                console.print(f"skipped {error}", highlight=False)
+
+        return score_clips(model, clips, advance)
 
 
 def main() -> None:

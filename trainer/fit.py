@@ -43,19 +43,19 @@ class FitConfig:
     batch: int = 64
     steps: int = 0
     minutes: float = 0.0
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     weight_decay: float = 0.05
     smoothing: float = 0.05
-    column_share: float = 0.3
+    column_share: float = 0.2
     contrastive: float = 0.0
     dropout: float = 0.1
     average: float = 0.999
     exponent: float = 0.7
     cap: int = 100
     pairs: float = 0.5
-    augment: float = 1.0
-    shortest: int = 64
-    longest: int = 416
+    augment: float = 0.5
+    shortest: int = 128
+    longest: int = 384
     seed: int = 0
     processes: int = 1
     half: bool = True
@@ -145,15 +145,11 @@ class Fit:
 
     def _train_step(self) -> tuple[float, bool]:
         """Return the share of the run that is done and whether to evaluate now: rank 0 says so for all ranks."""
-        assert self._sampler is not None
         config = self.config
         key = (config.seed, self.step, self.rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        rng = np.random.default_rng(key)
-        index = self._sampler.draw(rng, config.batch // config.processes)
-        batch = self._cropper.draw([self.cache.entries[i] for i in index], rng)
         self.network.train()
-        loss = self._loss(batch)
+        loss = self._loss(self._batch(np.random.default_rng(key)))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
@@ -165,6 +161,11 @@ class Fit:
         self._optimizer.step()
         self._move_average()
         return share, evaluate
+
+    def _batch(self, rng: np.random.Generator) -> Batch:
+        assert self._sampler is not None
+        index = self._sampler.draw(rng, self.config.batch // self.config.processes)
+        return self._cropper.draw([self.cache.entries[i] for i in index], rng)
 
     def _loss(self, batch: Batch) -> Tensor:
         config = self.config
@@ -205,12 +206,25 @@ class Fit:
     def _move_average(self) -> None:
         decay = min(self.config.average, (self.step + 1.0) / (self.step + 10.0))
         with torch.no_grad():
-            mine = self.network.state_dict()
-            for name, value in self.average.state_dict().items():
-                if value.dtype.is_floating_point:
-                    value.lerp_(mine[name].detach(), 1.0 - decay)
-                else:
-                    value.copy_(mine[name])
+            for mean, parameter in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(parameter, 1.0 - decay)
+
+    def _settle(self, batches: int = 24) -> None:
+        """Measure the averaged network's normalisation statistics.
+
+        Averaged weights give activations of less variance than any of the networks that they average, so the average
+        of those networks' statistics would be wrong (P. Izmailov et al., "Averaging Weights Leads to Wider Optima and
+        Better Generalization", 2018, section 3.2).
+        """
+        for layer in self.average.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None  # a plain mean over the batches
+        self.average.train()
+        for number in range(batches):
+            batch = self._batch(np.random.default_rng((self.config.seed, self.step, number, 1)))
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.half):
+                self.average(torch.from_numpy(batch.features))
 
     def _refresh(self) -> None:
         """Take in what the cache has gained, at most every two minutes."""
@@ -227,6 +241,7 @@ class Fit:
 
     def _evaluate(self, share: float) -> Progress:
         self._evaluated = self.elapsed
+        self._settle()
         figures = self._validation.figures(self.average, half=self.config.half) if self._validation else {}
         state = Progress(self.step, self.elapsed / 60.0, share, self.loss, len(self.cache.entries), figures)
         if figures and figures["group_eer"] < self.best:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.isotonic import isotonic_regression
 
 Array = npt.NDArray[np.float64]
 
@@ -120,3 +121,73 @@ def bootstrap(
             values.append(metric(scores[pick], labels[pick]))
     low, high = np.quantile(values, ((1.0 - level) / 2.0, (1.0 + level) / 2.0))
     return float(low), float(high)
+
+
+PRIOR_SPOOF, COST_REJECT, COST_ACCEPT = 0.05, 1.0, 10.0  # of ASVspoof 5, track 1
+
+
+def _cost(miss: Array, false_alarm: Array) -> Array:
+    reject, accept = COST_REJECT * (1.0 - PRIOR_SPOOF), COST_ACCEPT * PRIOR_SPOOF
+    return np.asarray((reject * false_alarm + accept * miss) / min(reject, accept))
+
+
+def min_dcf(scores: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Least normalised detection cost over all thresholds, with the costs of ASVspoof 5 (X. Wang et al., 2024)."""
+    r = rates(scores, labels, weights)
+    return float(_cost(r.miss, r.false_alarm).min())
+
+
+def act_dcf(llr: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Give the detection cost at the threshold of Bayes' rule, if ``llr`` are log-likelihood ratios as they claim."""
+    s, y, w = _checked(llr, labels, weights)
+    spoof = s >= np.log(COST_REJECT * (1.0 - PRIOR_SPOOF) / (COST_ACCEPT * PRIOR_SPOOF))
+    miss = np.average(~spoof[y > 0], weights=w[y > 0])
+    false_alarm = np.average(spoof[y == 0], weights=w[y == 0])
+    return float(_cost(np.asarray(miss), np.asarray(false_alarm)))
+
+
+def cllr(llr: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Cost of log-likelihood ratios in bits (N. Bruemmer and J. du Preez, 2006): 0 perfect, 1 knows nothing."""
+    s, y, w = _checked(llr, labels, weights)
+    wrong = np.logaddexp(0.0, np.where(y > 0, -s, s)) / np.log(2.0)
+    return float((np.average(wrong[y > 0], weights=w[y > 0]) + np.average(wrong[y == 0], weights=w[y == 0])) / 2.0)
+
+
+def min_cllr(scores: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Cllr after the best monotone calibration, by pooling adjacent violators: what discrimination alone costs."""
+    s, y, w = _checked(scores, labels, weights)
+    balanced = np.where(y > 0, w / w[y > 0].sum(), w / w[y == 0].sum())
+    order = np.argsort(s, kind="stable")
+    ordered, target, weight = s[order], y[order], balanced[order]
+    _, tie = np.unique(ordered, return_inverse=True)
+    total = np.bincount(tie, weight)
+    rate = isotonic_regression(np.bincount(tie, weight * target) / total, sample_weight=total)[tie]
+    with np.errstate(divide="ignore"):
+        bits = -np.log2(np.where(target > 0, rate, 1.0 - rate))
+    return float(np.sum(weight * np.where(np.isfinite(bits), bits, 0.0)) / 2.0)
+
+
+def tpr_at(scores: npt.ArrayLike, labels: npt.ArrayLike, fpr: float, weights: npt.ArrayLike | None = None) -> float:
+    """Share of synthetic items found at the lowest threshold with at most ``fpr`` of the human ones called so."""
+    r = rates(scores, labels, weights)
+    return float(1.0 - r.miss[int(np.argmax(r.false_alarm <= fpr + 1e-12))])
+
+
+def summary(llr: Array, labels: Array, weights: Array | None = None) -> dict[str, float]:
+    """All figures of one set of calibrated log-odds; shares in [0, 1]."""
+    return {
+        "eer": eer(llr, labels, weights),
+        "auc": auc(llr, labels, weights),
+        "min_dcf": min_dcf(llr, labels, weights),
+        "act_dcf": act_dcf(llr, labels, weights),
+        "cllr": cllr(llr, labels, weights),
+        "min_cllr": min_cllr(llr, labels, weights),
+        "tpr_at_1_fpr": tpr_at(llr, labels, 0.01, weights),
+        "hter_at_0": _hter(llr, labels),
+    }
+
+
+def _hter(llr: Array, labels: Array) -> float:
+    """Mean of both error rates at log-odds 0, a threshold chosen without these data."""
+    spoof = np.asarray(llr) >= 0.0
+    return float((np.mean(~spoof[labels > 0]) + np.mean(spoof[labels == 0])) / 2.0)

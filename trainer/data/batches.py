@@ -64,7 +64,8 @@ def stack(clips: Sequence[HalfArray], frames: int, before: int, rng: Rng) -> tup
     result = np.full((len(clips), before + frames, clips[0].shape[1]), SILENCE, np.float32)
     valid = np.empty(len(clips), np.intp)
     for row, clip in enumerate(clips):
-        at = int(rng.integers(max(1, len(clip) - frames + 1)))
+        latest = max(0, len(clip) - frames)
+        at = int(rng.integers(min(before, latest), latest + 1))
         start = max(0, at - before)
         part = clip[start : at + frames]
         begin = before - (at - start)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.cache import Entry
+from trainer.data.manifest import Clip
 
 IndexArray = npt.NDArray[np.intp]
 
@@ -69,3 +70,15 @@ class BalancedSampler:
         chances = self._cumulative[label]
         position = np.searchsorted(chances, rng.random(size) * chances[-1], side="right")
         return np.asarray(self._index[label][np.minimum(position, len(chances) - 1)])
+
+
+def representative(clips: Sequence[Clip], count: int, seed: int = 0) -> list[Clip]:
+    """Choose ``count`` clips, balanced over strata, half human, in random order."""
+    rng = np.random.default_rng(seed)
+    chosen: list[Clip] = []
+    for label in (0, 1):
+        mine = [c for c in clips if c.label == label]
+        size = min(len(mine), (count + 1 - label) // 2)
+        p = weights([c.stratum for c in mine], 0.5, len(mine))
+        chosen += [mine[i] for i in rng.choice(len(mine), size, replace=False, p=p)]
+    return [chosen[i] for i in rng.permutation(len(chosen))]

@@ -91,8 +91,9 @@ class CaptureQueue:
 
     def take(self, timeout: float) -> list[Chunk]:
         """Take what is there, in order; wait up to ``timeout`` seconds where there is nothing yet."""
+        chunks: list[Chunk] = []
         try:
-            chunks = [self._chunks.get(timeout=timeout)]
+            chunks.append(self._chunks.get(timeout=timeout))
             while len(chunks) < MOST_TAKEN:
                 chunks.append(self._chunks.get_nowait())
         except queue.Empty:

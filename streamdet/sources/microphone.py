@@ -86,7 +86,7 @@ class MicrophoneSource:
         self._check_known()
         yield Status(self.name, "connecting", f"opening {self._described()}")
         heard = _Hearing(self.name, self._channel)
-        backoff = Backoff(first=0.5, limit=10.0)
+        backoff = Backoff(first=0.5, limit=3.0)
         fresh = True
         while not stop.is_set():
             try:
@@ -115,8 +115,9 @@ class MicrophoneSource:
 
     def _find(self, devices: Sequence[Device]) -> Device | None:
         if self._known is not None:
-            same = (self._known.name, self._known.host_api)
-            return next((device for device in devices if (device.name, device.host_api) == same), None)
+            known = self._known  # of two of one name, the one where it was before
+            same = [device for device in devices if (device.name, device.host_api) == (known.name, known.host_api)]
+            return min(same, key=lambda device: abs(device.index - known.index), default=None)
         if self._device is None:
             default = portaudio.default_device()
             return next((device for device in devices if device.index == default), devices[0] if devices else None)
@@ -172,6 +173,7 @@ class _Hearing:
             if chunks and not heard:
                 heard = True
                 backoff.reset()
+                self._complaint = ""
                 chunks[0] = self._after_outage(chunks[0], capture.rate)
                 yield self._move("live", f"hearing {capture}")
             yield from self._blocks(chunks, capture.rate)
@@ -182,8 +184,9 @@ class _Hearing:
 
     def complain(self, reason: str) -> Iterator[Status]:
         """Yield a status for what failed, without repeating it."""
-        if reason != self._complaint or self._quiet.allows(time.monotonic()):
-            self._complaint = reason
+        if reason != self._complaint:
+            self._complaint, self._quiet = reason, Quiet(REPEAT_SECONDS)
+        if self._quiet.allows(time.monotonic()):
             yield self._move("connecting" if self._last is None else "recovering", reason)
 
     def _is_gone(self, capture: Capture, *, heard: bool) -> bool:
@@ -194,8 +197,9 @@ class _Hearing:
         """Mark what was missed since the device was open last."""
         if self._last is None:
             return chunk
-        missed = round((chunk.at - self._last) * rate) - len(chunk.samples)
-        return replace(chunk, lost=chunk.lost + max(0, missed))
+        missed = max(0, round((chunk.at - self._last) * rate) - len(chunk.samples))
+        self._loss_told += missed  # being away was told already
+        return replace(chunk, lost=chunk.lost + missed)
 
     def _blocks(self, chunks: Sequence[Chunk], rate: int) -> Iterator[Item]:
         begin = 0

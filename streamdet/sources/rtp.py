@@ -209,6 +209,7 @@ class _Port:
         self._check_at = 0.0
         self._trouble = {"malformed": 0, "untrusted": 0, "refused": 0}
         self._told = dict(self._trouble)
+        self._degraded = False
         self._quiet = Quiet(REPORT_SECONDS)
         self._phase: Phase = "connecting"
 
@@ -306,13 +307,17 @@ class _Port:
         if phase != self._phase:
             self._phase = phase
             yield Status(self._name, phase, "receiving" if trusted else "no stream any more", self._detail())
-        if any(self._trouble.values()) and self._trouble != self._told and self._quiet.allows(now):
+        if self._trouble != self._told and self._quiet.allows(now):
             self._told = dict(self._trouble)
+            self._degraded = True
             reason = (
                 "{malformed} datagrams were no RTP, {untrusted} senders sent no two packets in sequence, "
                 "{refused} datagrams were of too many streams"
             ).format(**self._trouble)
-            yield Status(self._name, phase, reason, self._detail())
+            yield Status(self._name, "degraded", reason, self._detail())
+        elif self._degraded and self._quiet.allows(now):
+            self._degraded = False
+            yield Status(self._name, phase, "no wrong datagram lately", self._detail())
 
     def _detail(self) -> dict[str, float | int | str]:
         return {**self._trouble, "streams": len(self._streams)}

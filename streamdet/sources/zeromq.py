@@ -157,6 +157,7 @@ class _Hub:
         self._phase: Phase = "connecting"
         self._trouble = {"malformed": 0, "refused": 0}
         self._told = dict(self._trouble)
+        self._degraded = False
         self._why = ""
         self._quiet = Quiet(REPORT_SECONDS)
         self._check_at = 0.0
@@ -241,9 +242,13 @@ class _Hub:
             yield Status(self._name, phase, "receiving" if self._streams else "no stream any more", self._detail())
         if self._trouble != self._told and self._quiet.allows(now):
             self._told = dict(self._trouble)
+            self._degraded = True
             why = f"; the last: {self._why}" if self._why else ""
             reason = "{malformed} malformed messages, {refused} of too many streams".format(**self._trouble)
             yield Status(self._name, "degraded", reason + why, self._detail())
+        elif self._degraded and self._quiet.allows(now):
+            self._degraded = False
+            yield Status(self._name, phase, "no wrong message lately", self._detail())
 
     def _detail(self) -> dict[str, float | int | str]:
         return {**self._trouble, "streams": len(self._streams)}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from streamdet.audio.block import Block, End, Item, Status
-from streamdet.errors import StreamdetError
 from streamdet.sources.base import Source
 from tests.streamdet.pulse import fake_microphone
 
@@ -35,7 +34,7 @@ class Reader(threading.Thread):
                 with self._news:
                     self.items.append(item)
                     self._news.notify_all()
-        except StreamdetError as error:
+        except Exception as error:  # noqa: BLE001 - shown by the test that waits
             self.error = error
         with self._news:
             self._news.notify_all()
@@ -45,8 +44,8 @@ class Reader(threading.Thread):
         until = time.monotonic() + seconds
         with self._news:
             while not enough(self):
-                left = until - time.monotonic()
-                assert left > 0, f"not seen in {seconds} s; {self.error}; statuses {self.statuses()}"
+                left = until - time.monotonic() if self.is_alive() else 0.0
+                assert left > 0, f"not seen in {seconds} s; {self.error!r}; statuses {self.statuses()}"
                 self._news.wait(min(left, 0.1))
 
     def finish(self) -> float:

@@ -1,0 +1,116 @@
+"""Raw PCM from a real pipe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from streamdet.audio.block import End
+from streamdet.audio.pcm import PCM_FORMATS, PcmFormat, encode_pcm
+from streamdet.errors import SourceError
+from streamdet.sources.stdin import StdinSource
+
+from .conftest import Reader
+
+Read = Callable[..., Reader]
+Pipe = tuple[int, int]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for descriptor in (reading, writing):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # the test closed it
+
+
+def ramp(count: int) -> np.ndarray:
+    return np.linspace(-1, 0.99, count, dtype=np.float32)
+
+
+@pytest.mark.parametrize("pcm_format", PCM_FORMATS)
+def test_formats_and_channels(read: Read, pipe: Pipe, pcm_format: PcmFormat) -> None:
+    reading, writing = pipe
+    samples = np.stack([ramp(8000), -0.5 * ramp(8000)], axis=1)
+    reader = read(StdinSource(rate=48_000, channels=2, pcm_format=pcm_format, channel=1, descriptor=reading))
+    os.write(writing, encode_pcm(samples, pcm_format=pcm_format))
+    os.close(writing)
+    reader.wait(lambda r: r.ends())
+    assert np.allclose(reader.sound(), samples[:, 1], atol=2e-5)
+    assert {block.rate for block in reader.blocks()} == {48_000}
+    assert reader.ends() == [End("stdin", "end of input")]
+
+
+def test_small_writes_are_joined_and_big_ones_cut(read: Read, pipe: Pipe) -> None:
+    reading, writing = pipe
+    reader = read(StdinSource(rate=8000, descriptor=reading))
+    data = encode_pcm(ramp(1000), pcm_format="s16le")
+    for i in range(0, len(data), 7):  # never whole frames
+        os.write(writing, data[i : i + 7])
+        time.sleep(0.0002)
+    os.write(writing, bytes(40_000))
+    os.close(writing)
+    reader.wait(lambda r: r.ends())
+    assert np.allclose(reader.sound()[:1000], ramp(1000), atol=2e-5)
+    assert reader.heard() == 21_000
+    lengths = [len(block.samples) for block in reader.blocks()]
+    assert min(lengths[:-1]) >= 160
+    assert max(lengths) <= 8160
+
+
+def test_what_waits_passes_before_more_comes(read: Read, pipe: Pipe) -> None:
+    reading, writing = pipe
+    reader = read(StdinSource(descriptor=reading))
+    os.write(writing, bytes(20))
+    reader.wait(lambda r: r.heard() == 10, 2)
+    assert reader.finish() < 1
+    assert not reader.ends()
+
+
+def test_a_broken_last_frame_is_said(read: Read, pipe: Pipe) -> None:
+    reading, writing = pipe
+    reader = read(StdinSource(channels=2, descriptor=reading))
+    os.write(writing, bytes(4 * 100 + 3))
+    os.close(writing)
+    reader.wait(lambda r: r.ends())
+    assert reader.heard() == 100
+    assert reader.ends()[0].reason == "cut off within a frame (3 bytes left over)"
+
+
+def test_samples_that_are_no_numbers(read: Read, pipe: Pipe) -> None:
+    reading, writing = pipe
+    reader = read(StdinSource(pcm_format="f32le", descriptor=reading))
+    os.write(writing, np.array([1, np.nan, -1], "<f4").tobytes())
+    os.close(writing)
+    reader.wait(lambda r: r.ends())
+    assert np.array_equal(reader.sound(), np.float32([1, 0, -1]))
+    assert reader.statuses()[-1].detail == {"bad_samples": 1}
+
+
+def test_a_terminal_is_no_sound() -> None:
+    controller, terminal = os.openpty()
+    reader = Reader(StdinSource(descriptor=terminal))
+    reader.run()
+    os.close(controller)
+    os.close(terminal)
+    assert isinstance(reader.error, SourceError)
+    assert "is a terminal" in str(reader.error)
+
+
+def test_the_real_standard_input() -> None:
+    code = (
+        "import threading; from streamdet.sources.uri import from_uri\n"
+        "for item in from_uri('-?rate=8000').items(threading.Event()):\n"
+        "    print(type(item).__name__, len(getattr(item, 'samples', '')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=bytes(3200), capture_output=True, timeout=30, check=True)
+    assert done.stdout.decode().split("\n") == ["Status 0", "Block 1600", "End 0", ""]

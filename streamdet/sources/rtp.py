@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import select
 import socket
 import struct
@@ -28,6 +29,7 @@ POLL_SECONDS: Final = 0.1
 CHECK_SECONDS: Final = 0.25
 UNTRUSTED_SECONDS: Final = 2.0
 REPORT_SECONDS: Final = 10.0
+OVERFLOW_SECONDS: Final = 2.0
 BURST: Final = 512  # datagrams taken before the streams get their turn
 RECEIVE_BUFFER: Final = 4 << 20
 LARGEST_DATAGRAM: Final = 65536
@@ -98,11 +100,11 @@ class RtpSource:
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield every stream of the port until stopped; see :class:`streamdet.sources.base.Source`."""
         with bind_udp(self._host, self._port) as receiver:
-            port = _Port(self.name, self._payload_types, self._options)
+            port = _Port(self.name, receiver, self._payload_types, self._options)
             yield Status(self.name, "connecting", f"waiting for RTP on {self.uri}")
             while not stop.is_set():
                 if select.select([receiver], [], [], port.patience(time.monotonic()))[0]:
-                    yield from port.receive(receiver)
+                    yield from port.receive()
                 yield from port.tick(time.monotonic())
 
 
@@ -195,19 +197,32 @@ def _join(receiver: socket.socket, host: str) -> None:
             receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group.packed + struct.pack("@I", 0))
 
 
+def overflow(receiver: socket.socket) -> int:
+    """Count the datagrams the kernel dropped since nobody read them in time; 0 where it does not say (proc(5))."""
+    table = Path("/proc/net/udp6" if receiver.family == socket.AF_INET6 else "/proc/net/udp")
+    inode = str(os.fstat(receiver.fileno()).st_ino)
+    with suppress(OSError):
+        for line in table.read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] == inode:
+                return int(fields[12])
+    return 0
+
+
 class _Port:
     """The streams of one port."""
 
-    def __init__(self, name: str, payload_types: PayloadTypes, options: RtpOptions) -> None:
+    def __init__(self, name: str, receiver: socket.socket, payload_types: PayloadTypes, options: RtpOptions) -> None:
         self._name = name
+        self._receiver = receiver
         self._payload_types = payload_types
         self._options = options
         self._streams: dict[tuple[Sender, int], RtpStream] = {}
         self._names: set[str] = set()
         self._waiting: set[RtpStream] = set()
         self._buffer = bytearray(LARGEST_DATAGRAM)
-        self._check_at = 0.0
-        self._trouble = {"malformed": 0, "untrusted": 0, "refused": 0}
+        self._check_at = self._overflow_at = 0.0
+        self._trouble = {"malformed": 0, "untrusted": 0, "refused": 0, "overflow": 0}
         self._told = dict(self._trouble)
         self._degraded = False
         self._quiet = Quiet(REPORT_SECONDS)
@@ -218,13 +233,13 @@ class _Port:
         due = (deadline for stream in self._waiting if (deadline := stream.deadline(now)) is not None)
         return min(max(0.0, min(due, default=now + POLL_SECONDS) - now), POLL_SECONDS)
 
-    def receive(self, receiver: socket.socket) -> Iterator[Item]:
+    def receive(self) -> Iterator[Item]:
         """Take the datagrams that lie ready, then yield what came of them."""
         touched: dict[RtpStream, None] = {}
         view = memoryview(self._buffer)
         with suppress(BlockingIOError):
             for _ in range(BURST):
-                size, sender = receiver.recvfrom_into(self._buffer)
+                size, sender = self._receiver.recvfrom_into(self._buffer)
                 stream = self._dispatch(bytes(view[:size]), sender[:2], time.monotonic())
                 if stream is not None:
                     touched[stream] = None
@@ -307,12 +322,15 @@ class _Port:
         if phase != self._phase:
             self._phase = phase
             yield Status(self._name, phase, "receiving" if trusted else "no stream any more", self._detail())
+        if now >= self._overflow_at:
+            self._overflow_at = now + OVERFLOW_SECONDS
+            self._trouble["overflow"] = overflow(self._receiver)
         if self._trouble != self._told and self._quiet.allows(now):
             self._told = dict(self._trouble)
             self._degraded = True
             reason = (
                 "{malformed} datagrams were no RTP, {untrusted} senders sent no two packets in sequence, "
-                "{refused} datagrams were of too many streams"
+                "{refused} datagrams were of too many streams, {overflow} came faster than this machine read them"
             ).format(**self._trouble)
             yield Status(self._name, "degraded", reason, self._detail())
         elif self._degraded and self._quiet.allows(now):

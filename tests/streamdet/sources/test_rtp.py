@@ -400,3 +400,18 @@ def test_any_packets_give_blocks_and_no_exception(packets: list[RtpPacket]) -> N
     assert sum((len(block.samples) + block.lost) / block.rate for block in blocks) < len(packets) * 3
     detail = stream.detail()
     assert detail["received"] + detail["late"] + detail["duplicate"] + detail["stray"] == len(packets)
+
+
+def test_what_the_kernel_drops_is_known(port: int, sender: Sender) -> None:
+    with rtp_module.bind_udp("127.0.0.1", port) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sender.numbers(range(100))
+        kept = 0
+        while True:
+            try:
+                receiver.recv(65536)
+            except BlockingIOError:
+                break
+            kept += 1
+        assert 0 < kept < 100
+        assert rtp_module.overflow(receiver) == 100 - kept

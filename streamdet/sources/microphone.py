@@ -64,7 +64,12 @@ class MicrophoneSource:
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
-        """Make the source from a URI taken apart."""
+        """Make the source from a URI taken apart.
+
+        Raises:
+            DependencyError: PortAudio is not installed.
+        """
+        portaudio.load()
         options = address.options
         device = unquote(address.rest.removeprefix("//"))
         return cls(

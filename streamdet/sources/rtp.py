@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +222,7 @@ class _Port:
         self._waiting: set[RtpStream] = set()
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._check_at = self._overflow_at = 0.0
-        self._trouble = {"malformed": 0, "untrusted": 0, "refused": 0, "overflow": 0}
+        self._trouble = {"malformed": 0, "untrusted": 0, "refused": 0, "overflow": 0, "errors": 0}
         self._told = dict(self._trouble)
         self._degraded = False
         self._quiet = Quiet(REPORT_SECONDS)
@@ -235,17 +235,25 @@ class _Port:
 
     def receive(self) -> Iterator[Item]:
         """Take the datagrams that lie ready, then yield what came of them."""
+        touched = self._drain()
+        now = time.monotonic()
+        for stream in touched:
+            yield from self._take(stream, now)
+
+    def _drain(self) -> Iterable[RtpStream]:
         touched: dict[RtpStream, None] = {}
         view = memoryview(self._buffer)
-        with suppress(BlockingIOError):
+        try:
             for _ in range(BURST):
                 size, sender = self._receiver.recvfrom_into(self._buffer)
                 stream = self._dispatch(bytes(view[:size]), sender[:2], time.monotonic())
                 if stream is not None:
                     touched[stream] = None
-        now = time.monotonic()
-        for stream in touched:
-            yield from self._take(stream, now)
+        except BlockingIOError:
+            pass  # all taken
+        except OSError:
+            self._trouble["errors"] += 1  # such as a network interface that went down
+        return touched
 
     def tick(self, now: float) -> Iterator[Item]:
         """Yield what is due though no packet came."""
@@ -330,7 +338,8 @@ class _Port:
             self._degraded = True
             reason = (
                 "{malformed} datagrams were no RTP, {untrusted} senders sent no two packets in sequence, "
-                "{refused} datagrams were of too many streams, {overflow} came faster than this machine read them"
+                "{refused} datagrams were of too many streams, {overflow} came faster than this machine read them, "
+                "{errors} reads failed"
             ).format(**self._trouble)
             yield Status(self._name, "degraded", reason, self._detail())
         elif self._degraded and self._quiet.allows(now):

@@ -78,7 +78,8 @@ class RtpStream:
         if now - self.last_arrival > STALL_SECONDS:
             yield from self._move("recovering", f"no packet for {STALL_SECONDS:g} s")
         elif self.phase == "recovering":
-            yield from self._move("live", "packets come again")
+            complaint = self._choice.complaint
+            yield from self._move("degraded" if complaint else "live", complaint or "packets come again")
         if now >= self._report_at:
             yield from self._report()
             self._report_at = now + REPORT_SECONDS

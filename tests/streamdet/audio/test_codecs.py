@@ -3,7 +3,7 @@
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdet.audio import codecs
@@ -73,6 +73,7 @@ def test_opus_mono_and_stereo(layout: str, channel: int | None) -> None:
     assert np.allclose(spectrum, wanted, atol=0.03)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=200))
 def test_damaged_payloads_raise_only_format_errors(payload: bytes) -> None:
     for encoding in (
@@ -122,6 +123,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, codec: str) -
 
 
 @pytest.mark.parametrize("pcm_format", PCM_FORMATS)
+@settings(deadline=None)
 @given(values=st.lists(st.integers(-32768, 32767), max_size=40))
 def test_pcm_there_and_back(pcm_format: PcmFormat, values: list[int]) -> None:
     samples = (np.array(values, np.float32) / 32768).reshape(-1, 1)
@@ -134,6 +136,7 @@ def test_16_bits_are_clipped_not_wrapped() -> None:
     assert encode_pcm(np.float32([1.5, -1.5]), pcm_format="s16le") == bytes([0xFF, 0x7F, 0, 0x80])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=50))
 def test_clean_touches_only_what_is_no_sound(values: list[float]) -> None:
     samples = np.array(values, np.float32)

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from streamdet.audio.block import Block, End, Item, Status
 from streamdet.sources.base import Source
 from tests.streamdet.pulse import fake_microphone
 
 __all__ = ["fake_microphone"]
+
+settings.register_profile("sources", deadline=None)  # a busy machine is no failure
+settings.load_profile("sources")
 
 
 class Reader(threading.Thread):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamdet.audio.block import Block, Status
@@ -370,7 +370,6 @@ def test_a_multicast_group_is_joined(read: Read, port: int, sender: Sender) -> N
     reader.wait(lambda r: r.heard() == 5 * 160)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(
         st.builds(

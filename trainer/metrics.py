@@ -93,10 +93,11 @@ def group_eers(scores: Array, labels: Array, strata: Sequence[str], least: int =
 
 
 def mean_group_eer(scores: Array, labels: Array, strata: Sequence[str]) -> float:
-    """Mean of the families' mean EER and the sources' mean EER: no group is too small to count."""
+    """Mean of the families' mean EER and the sources' mean EER; the EER of all where no group has enough items."""
     groups = group_eers(scores, labels, strata)
     halves = [[v for k, v in groups.items() if k.startswith(kind)] for kind in ("family:", "source:")]
-    return float(np.mean([np.mean(half) for half in halves if half]))
+    means = [float(np.mean(half)) for half in halves if half]
+    return float(np.mean(means)) if means else eer(scores, labels)
 
 
 def bootstrap(

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from scipy.signal import fftconvolve
+
+from streamdet.features import FrontEndConfig, LogMel
+from streamdet.features.logmel import FloatArray
+from tests.trainer.corpus import voice
+from trainer import augment, shape
+from trainer.augment import CODECS, Bank, Codec, WaveAugment, add_at, codec_available, room, round_trip
+from trainer.shape import FrameAugment
+
+AVAILABLE = [c for c in CODECS if codec_available(c)]
+
+
+@pytest.fixture(scope="module")
+def speech() -> FloatArray:
+    return voice(1, fake=False, seconds=3.0)
+
+
+def logmel(samples: FloatArray) -> FloatArray:
+    front_end = LogMel(FrontEndConfig())
+    return front_end(samples[None, :], front_end.start())[0]
+
+
+def test_the_codecs_every_build_has_are_there() -> None:
+    assert {"pcm_mulaw", "pcm_alaw", "g722", "aac"} <= {c.encoder for c in AVAILABLE}
+
+
+@pytest.mark.parametrize("codec", AVAILABLE, ids=lambda c: c.encoder)
+def test_codec_round_trip_keeps_the_speech_and_its_length(codec: Codec, speech: FloatArray) -> None:
+    for rate in codec.rates:
+        decoded = round_trip(speech, codec, codec.bit_rates[-1], rate)
+        assert decoded.shape == speech.shape
+        likeness = fftconvolve(decoded, speech[::-1]).max() / np.sqrt(np.sum(decoded**2) * np.sum(speech**2))
+        assert likeness > 0.6  # the lowest rates redraw the wave and keep its envelope
+        assert not np.array_equal(decoded, speech)
+
+
+def test_narrow_band_codecs_lose_everything_above_4_khz(speech: FloatArray) -> None:
+    mulaw = next(c for c in CODECS if c.encoder == "pcm_mulaw")
+    spectrum = np.abs(np.fft.rfft(round_trip(speech, mulaw, 0, 8_000))) ** 2
+    cut = len(spectrum) * 45 // 80
+    assert spectrum[cut:].sum() < 1e-4 * spectrum[:cut].sum()
+
+
+def test_lost_packets_leave_silence(speech: FloatArray) -> None:
+    mulaw = next(c for c in CODECS if c.encoder == "pcm_mulaw")
+    whole = round_trip(speech, mulaw, 0, 8_000)
+    torn = round_trip(speech, mulaw, 0, 8_000, lose=[False, True])
+    packet = 320
+    energy = [np.sum(x[: 100 * packet].reshape(50, 2, packet)[:, :, 80:-80] ** 2, axis=(0, 2)) for x in (whole, torn)]
+    assert energy[1][1] < 0.01 * energy[0][1]
+    assert energy[1][0] == pytest.approx(energy[0][0], rel=0.05)
+
+
+def test_noise_is_added_at_the_wanted_ratio(speech: FloatArray) -> None:
+    noise = np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
+    added = add_at(speech, noise, 10.0) - speech
+    assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(10.0, abs=0.01)
+
+
+def test_rooms_begin_with_the_direct_sound_and_decay() -> None:
+    for seed in range(20):
+        response = room(np.random.default_rng(seed))
+        assert response[0] == pytest.approx(1.0, abs=1e-6)
+        half = len(response) // 2
+        assert np.sum(response[half:] ** 2) < 0.5 * np.sum(response[:half] ** 2)
+
+
+@pytest.mark.parametrize("clean", [0.0, 1.0])
+def test_chains_repeat_with_the_seed_and_stay_sound(clean: float, speech: FloatArray) -> None:
+    bank = Bank(noise=[speech[:8_000]], speech=[speech])
+    chain, results = WaveAugment(bank, clean=clean), []
+    for seed in range(40):
+        result = chain(speech, np.random.default_rng(seed))
+        assert np.isfinite(result).all()
+        assert 0.01 < np.abs(result).max() <= 1.0
+        np.testing.assert_array_equal(result, chain(speech, np.random.default_rng(seed)))
+        results.append(result.tobytes())
+    assert len(set(results)) == 40
+
+
+@pytest.mark.parametrize("step", WaveAugment.STEPS)
+def test_every_step_changes_the_sound_and_can_be_left_out(step: str, speech: FloatArray) -> None:
+    others = [s for s in WaveAugment.STEPS if s != step]
+    bank = Bank(noise=[speech[::-1].copy()])
+    only, none = WaveAugment(bank, clean=0.0, without=others), WaveAugment(bank, clean=0.0, without=WaveAugment.STEPS)
+    changed = 0
+    for seed in range(40):
+        plain = none(speech, np.random.default_rng(seed))
+        assert len(plain) == len(speech), "without any step only polarity and gain change"
+        result = only(speech, np.random.default_rng(seed))
+        unit = [x / np.abs(x).max() for x in (result, plain)]
+        changed += len(result) != len(plain) or not np.allclose(*map(np.abs, unit), atol=1e-4)
+    assert changed > 0
+
+
+def test_no_augmentation_can_see_a_label() -> None:
+    for module in (augment, shape):
+        for _, function in inspect.getmembers(module, inspect.isfunction):
+            assert "label" not in inspect.signature(function).parameters
+    for method in (WaveAugment.__call__, FrameAugment.raw, FrameAugment.masks):
+        assert "label" not in " ".join(inspect.signature(method).parameters)
+
+
+def test_frame_noise_equals_noise_in_the_sound(speech: FloatArray) -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal(len(speech)).astype(np.float32) * 0.02
+    mixed = np.logaddexp(logmel(speech), logmel(noise))
+    error = mixed - logmel(speech + noise)
+    assert abs(float(np.median(error))) < 0.1
+
+
+def test_frame_augmentation_off_changes_nothing_and_on_repeats_with_the_seed(speech: FloatArray) -> None:
+    crops = np.repeat(logmel(speech), 16, axis=0)
+    off = FrameAugment(strength=0.0)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(off.masks(off.raw(crops.copy(), rng), rng), crops)
+    full = FrameAugment([logmel(speech)[0]], strength=2.0)
+    once, again = (full.raw(crops.copy(), np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert all(not np.array_equal(row, crops[0]) for row in once)
+    assert np.isfinite(once).all()
+
+
+def test_masks_only_silence(speech: FloatArray) -> None:
+    features = np.ones((32, 128, 64), np.float32)
+    masked = FrameAugment(strength=2.0).masks(features.copy(), np.random.default_rng(0))
+    assert set(np.unique(masked)) == {0.0, 1.0}
+    assert 0.02 < (masked == 0.0).mean() < 0.5

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamdet.features import FrontEnd, FrontEndConfig
+from tests.trainer import corpus
+from trainer.augment import Bank, WaveAugment
+from trainer.data.audio import read_audio
+from trainer.data.batches import SILENCE, Cropper, columns_mask, stack
+from trainer.data.build import Builder, load_bank, variant_rng
+from trainer.data.cache import Entry, FeatureCache
+from trainer.data.errors import DataError
+from trainer.data.manifest import read_manifest, read_manifests
+from trainer.data.sampler import BalancedSampler, representative, weights
+from trainer.shape import FrameAugment
+
+CONFIG = FrontEndConfig()
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return corpus.make(tmp_path / "corpus")
+
+
+def rows(*labels: str) -> list[dict[str, str]]:
+    return [{"id": f"c{i}", "label": label} for i, label in enumerate(labels)]
+
+
+def test_manifest_finds_audio_beside_it_and_reads_splits(manifest: Path) -> None:
+    train, val = read_manifest(manifest, "train"), read_manifest(manifest, "val")
+    assert len(train) == 16
+    assert len(val) == 8
+    assert all(c.path.exists() for c in train + val)
+    assert {c.label for c in train} == {0, 1}
+
+
+def test_path_column_wins_and_is_relative_to_the_manifest(tmp_path: Path) -> None:
+    corpus.write(tmp_path / "m.csv", [{"id": "a", "label": "Human", "path": "x/y.wav"}])
+    clip = read_manifest(tmp_path / "m.csv")[0]
+    assert clip.path == tmp_path / "x" / "y.wav"
+    assert (clip.label, clip.split) == (0, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"id": "a"}], "no column label"),
+        (rows("real", "perhaps"), "m.csv:3: label 'perhaps'"),
+        ([{"id": "a", "label": "real"}, {"id": "a", "label": "fake"}], "'a' occurs twice"),
+    ],
+)
+def test_bad_manifests_are_refused_by_line(tmp_path: Path, content: list[dict[str, str]], message: str) -> None:
+    corpus.write(tmp_path / "m.csv", content)
+    with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_missing_manifest_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none.csv: No such file"):
+        read_manifest(tmp_path / "none.csv")
+
+
+def test_first_of_several_manifests_wins(tmp_path: Path) -> None:
+    corpus.write(tmp_path / "a.csv", rows("real", "fake"))
+    corpus.write(tmp_path / "b.csv", rows("fake", "fake", "fake"))
+    clips = read_manifests([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert [c.label for c in clips] == [0, 1, 1]
+
+
+def test_audio_is_mono_and_at_the_wanted_rate(tmp_path: Path) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    soundfile.write(tmp_path / "a.wav", np.stack((tone / 2, 0.1 - tone / 2), axis=1), 44_100)
+    samples = read_audio(tmp_path / "a.wav")
+    assert samples.shape == (16_000,)
+    np.testing.assert_allclose(samples[2_000:-2_000], 0.05, atol=1e-3)
+
+
+def test_unreadable_audio_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.flac").write_bytes(b"fLaC but not really")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
+    for name, reason in (("broken.flac", "broken.flac"), ("empty.wav", "no samples"), ("nan.wav", "not finite")):
+        with pytest.raises(DataError, match=reason):
+            read_audio(tmp_path / name)
+
+
+def test_cache_gives_back_the_front_ends_features_in_half_precision(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    cache = FeatureCache(tmp_path / "cache")
+    Builder(cache, None).variant(clips, 0)
+    assert cache.refresh() == len(clips)
+    entry = next(e for e in cache.entries if e.clip == clips[0].id)
+    front_end = FrontEnd(CONFIG)
+    expected, _ = front_end.logmel(read_audio(clips[0].path)[None, :], front_end.logmel.start())
+    np.testing.assert_allclose(entry.frames, expected[0], atol=0.008)
+    assert entry.label == clips[0].label
+
+
+def test_build_resumes_grows_and_repeats_itself(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    augment = WaveAugment(Bank())
+    cache = FeatureCache(tmp_path / "cache")
+    Builder(cache, augment, seed=3).variant(clips[:5], 0)
+    second = Builder(cache, augment, seed=3)
+    second.variant(clips, 0)
+    assert second.report.written == len(clips) - 5
+    whole = FeatureCache(tmp_path / "whole")
+    Builder(whole, augment, seed=3).variant(clips, 0)
+    cache.refresh()
+    whole.refresh()
+    grown, once = ({e.clip: e.frames for e in c.entries} for c in (cache, whole))
+    assert all(np.array_equal(grown[name], once[name]) for name in once)
+
+
+def test_other_seeds_and_variants_differ() -> None:
+    draws = {float(variant_rng(*key).random()) for key in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))}
+    assert len(draws) == 4
+
+
+def test_broken_files_are_counted_and_skipped(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    clips[0].path.write_bytes(b"noise")
+    clips[1].path.unlink()
+    soundfile.write(clips[2].path, np.ones(100), 16_000)
+    builder = Builder(FeatureCache(tmp_path / "cache"), None)
+    builder.variant(clips, 0)
+    assert builder.report.written == len(clips) - 3
+    assert set(builder.report.skipped) == {c.id for c in clips[:3]}
+
+
+def test_equal_audio_with_contradicting_labels_is_an_error(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    real, fake = (next(c for c in clips if c.label == label) for label in (0, 1))
+    fake.path.write_bytes(real.path.read_bytes())
+    with pytest.raises(DataError, match="same audio with contradicting labels"):
+        Builder(FeatureCache(tmp_path / "cache"), None).variant(clips, 0)
+
+
+def test_cache_of_another_front_end_is_refused(tmp_path: Path) -> None:
+    FeatureCache(tmp_path / "cache")
+    with pytest.raises(DataError, match="another front end"):
+        FeatureCache(tmp_path / "cache", FrontEndConfig(mels=96))
+
+
+def test_half_written_shards_are_invisible(manifest: Path, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    (cache.folder / "v000-abc.npy").write_bytes(b"half")
+    assert cache.refresh() == 0
+
+
+def test_noise_folder_gives_noise_rooms_and_babble_of_human_clips_only(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    for name in ("a", "b"):
+        soundfile.write(folder / f"{name}.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
+    (tmp_path / "noise.csv").write_text("id,kind\na,noise\nb,rir\n")
+    clips = read_manifest(manifest, "train")
+    bank = load_bank(folder, clips)
+    assert (len(bank.noise), len(bank.rooms)) == (1, 1)
+    assert len(bank.speech) == sum(c.label == 0 for c in clips)
+    (tmp_path / "noise.csv").unlink()
+    with pytest.raises(DataError, match="lists the noise"):
+        load_bank(folder)
+
+
+def entry(clip: str, label: int, stratum: str, parent: str = "", frames: int = 100) -> Entry:
+    return Entry(clip, label, stratum, parent, np.full((frames, 64), -5.0, np.float16))
+
+
+def test_weights_follow_the_power_of_the_capped_count() -> None:
+    strata = ["a"] * 100 + ["b"] * 10 + ["c"]
+    by = Counter()
+    for name, weight in zip(strata, weights(strata, 0.5, 25), strict=True):
+        by[name] += weight
+    assert by["a"] / by["c"] == pytest.approx(5.0)
+    assert by["b"] / by["c"] == pytest.approx(np.sqrt(10.0))
+    assert sum(by.values()) == pytest.approx(1.0)
+
+
+def test_sampler_balances_labels_and_strata_whatever_the_number_of_variants() -> None:
+    entries = [entry(f"r{i}", 0, "studio") for i in range(20)]
+    entries += [entry(f"b{i}", 1, "big") for i in range(30)] + [entry("s", 1, "small")] * 9
+    sampler = BalancedSampler(entries, exponent=0.0)
+    rng = np.random.default_rng(0)
+    drawn = [entries[i] for _ in range(200) for i in sampler.draw(rng, 10)]
+    count = Counter(e.stratum for e in drawn)
+    assert count["studio"] == 1_000
+    assert count["small"] / 1_000 == pytest.approx(0.5, abs=0.06)
+
+
+def test_sampler_brings_the_human_original_of_a_copy() -> None:
+    entries = [entry(f"r{i}", 0, "studio") for i in range(50)] + [entry("copy", 1, "vocoder", parent="r7")]
+    sampler = BalancedSampler(entries, pairs=1.0)
+    assert [entries[i].clip for i in sampler.draw(np.random.default_rng(0), 8)[:4]] == ["r7"] * 4
+
+
+def test_representative_clips_are_half_human_and_mixed(manifest: Path) -> None:
+    chosen = representative(read_manifest(manifest), 8)
+    assert len({c.id for c in chosen}) == 8
+    assert sum(c.label for c in chosen) == 4
+    assert {c.label for c in chosen[::2]} == {0, 1}
+
+
+def test_short_clips_are_followed_by_masked_silence() -> None:
+    crops, valid = stack([np.full((50, 64), -5.0, np.float16)], 96, 32, np.random.default_rng(0))
+    assert crops.shape == (1, 128, 64)
+    assert (crops[0, :32] == SILENCE).all()
+    assert (crops[0, 32:82] == -5.0).all()
+    assert (crops[0, 82:] == SILENCE).all()
+    assert columns_mask(valid, 3, 32).tolist() == [[True, True, False]]
+
+
+def test_history_comes_from_the_clip_where_it_is_long_enough() -> None:
+    clip = np.repeat(np.arange(300, dtype=np.float16)[:, None], 64, axis=1)
+    crops, valid = stack([clip], 64, 100, np.random.default_rng(0))
+    assert (np.diff(crops[0, :, 0]) == 1.0).all()
+    assert valid[0] == 64
+
+
+def test_crops_have_whole_hops_within_bounds_and_repeat_with_the_seed() -> None:
+    entries = [entry("a", 0, "x", frames=500), entry("b", 1, "y", frames=90)]
+    cropper = Cropper(CONFIG, FrameAugment(), shortest=64, longest=128)
+    lengths = {cropper.draw(entries, np.random.default_rng(s)).features.shape[1] for s in range(30)}
+    assert lengths == {64, 96, 128}
+    one, two = (cropper.draw(entries, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(one.features, two.features)
+    assert one.labels.tolist() == [0.0, 1.0]
+    assert one.features.min() >= 0.0

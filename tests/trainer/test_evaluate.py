@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from streamdet.decide.judge import Judge, JudgeConfig
+from streamdet.engine.modelfile import Calibration, read_model
+from tests.trainer import corpus
+from trainer import cli
+from trainer.calibrate import calibrate, operating_point, platt, raised, stream_figures
+from trainer.data.errors import DataError
+from trainer.data.manifest import Clip
+from trainer.evaluate import evaluate, worst
+from trainer.metrics import cllr
+from trainer.scoring import ClipScore, pooled, score_clips, windows
+from trainer.stamp import restamp
+
+HOP = 0.32
+RUNNER = CliRunner()
+
+
+def score(name: str, label: int, logit: float, *, hops: int = 32, source: str = "s") -> ClipScore:
+    """A clip all of whose hops say ``logit`` and are speech."""
+    track = np.tile([logit, 0.0, 1.0], (hops, 1))
+    clip = Clip(name, Path(name), label, family=f"f{source}" if label else "", source=source, era="2020")
+    return ClipScore(clip, logit, speech=True, seconds=hops * HOP, track=track)
+
+
+def draw(count: int = 60, shift: float = 0.0) -> list[ClipScore]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    logits = rng.standard_normal(count) * 1.5 + np.where(labels > 0, 2.0, -2.0) + shift
+    return [
+        score(f"c{i}", int(y), float(x), source=str(i % 6)) for i, (y, x) in enumerate(zip(labels, logits, strict=True))
+    ]
+
+
+def test_platt_finds_the_scale_and_offset_that_made_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    labels = (np.arange(60_000) % 2).astype(np.float64)
+    llr = 2.0 * (rng.standard_normal(len(labels)) + labels * 2.0 - 1.0)
+    found = platt((llr - 0.7) / 0.4, labels, np.ones_like(labels))
+    assert found.scale == pytest.approx(0.4, rel=0.03)
+    assert found.offset == pytest.approx(0.7, abs=0.03)
+
+
+def test_platt_stays_finite_on_perfect_scores_and_refuses_swapped_labels() -> None:
+    labels, raw = np.array([0.0, 0.0, 1.0, 1.0]), np.array([-2.0, -1.0, 1.0, 2.0])
+    assert 0.0 < platt(raw, labels, np.ones(4)).scale < 100.0
+    with pytest.raises(DataError, match="swapped"):
+        platt(-raw * 5, labels, np.ones(4))
+    with pytest.raises(DataError, match="human and synthetic"):
+        platt(raw, np.ones(4), np.ones(4))
+
+
+def test_calibration_mends_shifted_scores() -> None:
+    scores = draw(400, shift=3.0)
+    found = calibrate(scores, HOP)
+    labels = np.array([s.clip.label for s in scores], float)
+    before = np.array([s.llr for s in scores])
+    assert cllr(found.scale * before + found.offset, labels) < 0.6 * cllr(before, labels)
+
+
+def test_pooling_weighs_by_attention_and_speech() -> None:
+    track = np.array([[1.0, 0.0, 1.0], [4.0, np.log(2.0), 1.0], [100.0, 6.0, 0.0]])
+    assert pooled(track) == pytest.approx(3.0)
+    assert pooled(track[2:]) is None
+    assert windows(np.tile(track[:1], (7, 1)), 3) == [1.0, 1.0]
+
+
+def test_evaluation_gives_every_figure_and_breaks_them_down() -> None:
+    figures = evaluate(draw(), Calibration(), HOP, draws=50)
+    assert figures["clips"] == {"human": 30, "synthetic": 30}
+    assert figures["interval_95"]["eer"][0] <= figures["figures"]["eer"] <= figures["interval_95"]["eer"][1]
+    assert set(figures["durations"]) == {"1", "2", "3", "4", "10"}
+    assert figures["by"]["era"]["2020"]["human"] == 30
+    json.dumps(figures, allow_nan=False)
+
+
+def test_worst_clips_come_first() -> None:
+    scores = [score("good", 1, 3.0), score("bad", 0, 5.0), score("so-so", 1, -1.0)]
+    assert [row["id"] for row in worst(scores)] == ["bad", "so-so", "good"]
+
+
+def test_evaluation_of_one_class_is_refused() -> None:
+    with pytest.raises(DataError, match="human and synthetic"):
+        evaluate([score("a", 1, 0.0)], Calibration(), HOP)
+
+
+def test_alarm_is_raised_once_on_a_long_fake_and_never_on_quiet_evidence() -> None:
+    config = JudgeConfig(hop_seconds=HOP)
+    times = raised(Judge(config), score("a", 1, 6.0).track)
+    assert len(times) == 1
+    assert 1.5 <= times[0] <= 4.0
+    assert raised(Judge(config), score("a", 1, -6.0).track) == []
+
+
+def test_stream_figures_count_false_alarms_per_hour_of_human_speech() -> None:
+    scores = [
+        score("h1", 0, 6.0, source="a"),
+        score("h2", 0, -6.0, source="b"),
+        score("f", 1, 6.0),
+        score("short", 1, 6.0, hops=5),
+    ]
+    figures = stream_figures(scores, lambda: Judge(JudgeConfig(hop_seconds=HOP)))
+    assert (figures.false_alarms, figures.synthetic, figures.caught) == (1, 1, 1.0)
+    assert figures.per_hour == pytest.approx(3600.0 / (64 * HOP))
+
+
+def test_operating_point_is_as_low_as_the_false_alarms_allow() -> None:
+    scores = [score(f"h{i}", 0, -4.0 + i * 0.05, source=str(i), hops=400) for i in range(60)]
+    scores += [score(f"hot{i}", 0, 2.1, source=f"hot{i}", hops=400) for i in range(4)]
+    scores += [score(f"f{i}", 1, 3.0) for i in range(5)]
+    point, figures = operating_point(scores, Calibration(), HOP, per_hour=1.0)
+    assert np.log(point["raise"] / (1 - point["raise"])) == pytest.approx(2.25)
+    assert point["clear"] < point["raise"]
+    assert (figures.false_alarms, figures.caught) == (0, 1.0)
+
+
+def test_restamp_changes_the_description_and_nothing_else(exported: dict, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(exported["int8"].path.read_bytes())
+    before = read_model(path)[1]
+    after = restamp(path, calibration=Calibration(0.5, -1.0))
+    assert after.calibration == Calibration(0.5, -1.0)
+    assert (after.name, after.width, after.figures) == (before.name, before.width, before.figures)
+    assert after.digest != before.digest
+    clip = Clip("a", tmp_path / "a.wav", 1)
+    soundfile.write(clip.path, corpus.voice(0, fake=False, seconds=3.0), 16_000)
+    one, two = (score_clips(p, [clip])[0] for p in (exported["int8"].path, path))
+    np.testing.assert_array_equal(one.track, two.track)
+
+
+def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"nothing")
+    said: list[str | None] = []
+    assert score_clips(exported["int8"].path, [Clip("a", tmp_path / "a.wav", 1)], said.append) == []
+    assert said[0] is not None
+    assert said[0].startswith("a: ")
+
+
+def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path: Path) -> None:
+    manifest, run, model = str(corpus.make(tmp_path / "corpus")), tmp_path / "run", tmp_path / "model.onnx"
+
+    def call(*arguments: str) -> str:
+        result = RUNNER.invoke(cli.app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    text = call(
+        "fit",
+        manifest,
+        "--out",
+        str(run),
+        "--steps",
+        "40",
+        "--width",
+        "0.125",
+        "--batch",
+        "8",
+        "--variants",
+        "1",
+        "--rate",
+        "0.003",
+    )
+    assert "step 40" in text
+    call("export", str(run / "average.pt"), manifest, "--out", str(model), "--clips", "8")
+    call("calibrate", str(model), manifest, "--per-hour", "100")
+    figures = json.loads(
+        call(
+            "evaluate",
+            str(model),
+            manifest,
+            "--split",
+            "val",
+            "--json",
+            "--store",
+            "--report",
+            str(tmp_path / "report.html"),
+        )
+    )
+    info = read_model(model)[1]
+    assert info.calibration != Calibration()
+    assert info.figures["val"]["figures"] == figures["figures"]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml") == 2
+    card = (tmp_path / "model.md").read_text(encoding="utf-8")
+    assert re.search(r"\| EER \| [\d.]+ \|", card)
+    assert str(tmp_path) not in card
+
+
+def test_help_shows_examples() -> None:
+    for command in ("cache", "fit", "export", "calibrate", "evaluate"):
+        result = RUNNER.invoke(cli.app, [command, "--help"])
+        assert "Example" in result.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, cast
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +19,7 @@ from streamdet.errors import StreamdetError
 from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from trainer import fit as fitting
-from trainer.augment import RATE, Bank, WaveAugment
+from trainer.augment import RATE, Bank, WaveAugment, coloured
 from trainer.calibrate import augmented, operating_point
 from trainer.calibrate import calibrate as fit_platt
 from trainer.data.audio import read_audio
@@ -104,7 +105,7 @@ def fit(
     batch: Annotated[int, typer.Option(help="Crops a step, over all processes.")] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
     contrastive: Annotated[float, typer.Option(help="Weight of the supervised contrastive term.")] = 0.0,
-    augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 0.5,
+    augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
     processes: Annotated[int, typer.Option(help="Processes that share a batch.")] = 1,
     evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations.")] = 4.0,
     seed: int = 0,
@@ -143,9 +144,11 @@ def _fill(store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, see
     _list_skipped(builder)
 
 
-def _noise_frames(bank: Bank, store: FeatureCache) -> list[FloatArray]:
-    logmel = LogMel(store.config)
-    return [logmel(n[None, :], logmel.start())[0][0] for n in bank.noise if len(n) >= RATE]
+def _noise_frames(bank: Bank, store: FeatureCache, seed: int = 0) -> list[FloatArray]:
+    """Log-mels of the recorded noise and of as much hiss of all colours, the noise floors of recorders."""
+    logmel, rng = LogMel(store.config), np.random.default_rng(seed)
+    hiss = [0.1 * coloured(rng, 5 * RATE) for _ in range(max(20, len(bank.noise) // 2))]
+    return [logmel(n[None, :], logmel.start())[0][0] for n in bank.noise + hiss if len(n) >= RATE]
 
 
 @app.command()

@@ -52,8 +52,8 @@ class FitConfig:
     average: float = 0.999
     exponent: float = 0.7
     cap: int = 100
-    pairs: float = 0.5
-    augment: float = 0.5
+    pairs: float = 0.8
+    augment: float = 1.0
     shortest: int = 128
     longest: int = 384
     seed: int = 0

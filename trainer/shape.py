@@ -31,11 +31,11 @@ class FrameAugment:
         rows, frames, mels = crops.shape
         position = np.arange(mels, dtype=np.float32) / mels
         for row in range(rows):
-            if rng.random() < 0.5 * self._strength:
+            if rng.random() < 0.8 * self._strength:
                 crops[row] += _shape(rng, position)
-            if self._noise and rng.random() < 0.3 * self._strength:
+            if self._noise and rng.random() < 0.35 * self._strength:
                 self._mix(crops[row], rng, frames)
-            if rng.random() < 0.15 * self._strength:
+            if rng.random() < 0.2 * self._strength:
                 edge = int(rng.uniform(0.7, 1.0) * mels)  # 3.4 kHz lies at 0.7 of the mel scale
                 crops[row, :, edge:] -= np.float32(rng.uniform(6.0, 16.0))
         return crops
@@ -46,14 +46,14 @@ class FrameAugment:
         picked = noise[rows].astype(np.float32)
         speech_power = np.log(np.exp(crop).mean() + 1e-14)
         noise_power = np.log(np.exp(picked).mean() + 1e-14)
-        snr = rng.uniform(5.0, 35.0) * 0.2303  # dB to nats of power
+        snr = rng.uniform(8.0, 60.0) * 0.2303  # dB to nats of power
         np.logaddexp(crop, picked + np.float32(speech_power - noise_power - snr), out=crop)
 
     def masks(self, features: FloatArray, rng: Rng) -> FloatArray:
         """SpecAugment after level normalisation, where 0 means silence; in place."""
         rows, frames, mels = features.shape
         for row in range(rows):
-            if rng.random() >= 0.5 * self._strength:
+            if rng.random() >= 0.6 * self._strength:
                 continue
             for _ in range(rng.integers(1, 3)):
                 width, at = rng.integers(1, 9), rng.integers(mels)
@@ -66,7 +66,7 @@ class FrameAugment:
 
 def _shape(rng: Rng, position: FloatArray) -> FloatArray:
     """Draw a smooth spectrum ``[mels]`` in nats: tilt and three cosines, like a microphone or a room."""
-    total = rng.normal(0.0, 0.6) * (position - 0.5) * 2.0
+    total = rng.normal(0.0, 0.8) * (position - 0.5) * 2.0
     for order in (1, 2, 3):
         total = total + rng.normal(0.0, 0.5) * np.cos(np.pi * order * position + rng.uniform(0.0, 2.0 * np.pi))
     return np.asarray(total, np.float32)

@@ -36,7 +36,7 @@ def test_codec_round_trip_keeps_the_speech_and_its_length(codec: Codec, speech: 
         decoded = round_trip(speech, codec, codec.bit_rates[-1], rate)
         assert decoded.shape == speech.shape
         likeness = fftconvolve(decoded, speech[::-1]).max() / np.sqrt(np.sum(decoded**2) * np.sum(speech**2))
-        assert likeness > 0.6  # the lowest rates redraw the wave and keep its envelope
+        assert likeness > 0.5  # the lowest rates redraw the wave and keep its envelope
         assert not np.array_equal(decoded, speech)
 
 

@@ -1,4 +1,7 @@
-"""Voice activity: the share of each hop that is speech (Silero VAD 6.2, MIT licence, through ONNX Runtime)."""
+"""Voice activity: the share of each hop that is speech (Silero VAD 6.2, MIT licence, through ONNX Runtime).
+
+The network is Silero's with its weights unchanged, rearranged so that all streams share one call (``trainer.silero``).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,19 @@ CHUNK = 512  # samples at 16 kHz that the model judges at once; a hop of 5,120 s
 CONTEXT = 64  # samples of the chunk before that it wants to see again
 UNITS = 128
 STATE = CONTEXT + 2 * UNITS
+WINDOW, STEP = 256, 128  # samples of a spectrum, and from one to the next; a chunk and its context hold four
+REFLECTED = 64  # samples that the fourth window lacks: those before the chunk's last sample, mirrored
 
 
 class VoiceActivity:
     """Speech probability of each 32 ms chunk; the state of a stream is one float32 row of ``STATE`` values.
 
-    Streams are judged one by one, all chunks of a hop in one call, so that a stream's values never depend on who
-    else is being scored.
+    A stream's values do not depend, bit for bit, on which other streams share the call: streams are rows of matrix
+    products, never columns.
     """
 
     def __init__(self) -> None:
-        path = resources.files("streamdet.models") / "silero-vad.onnx"
+        path = resources.files("streamdet.models") / "silero-vad-streams.onnx"
         self._session = onnxruntime.InferenceSession(
             path.read_bytes(), session_options(), providers=["CPUExecutionProvider"]
         )
@@ -44,17 +49,27 @@ class VoiceActivity:
         Returns:
             ``(probabilities [streams, k], next state)``.
         """
-        judged = [self._one(row, kept) for row, kept in zip(samples, state, strict=True)]
-        return np.stack([p for p, _ in judged]), np.stack([s for _, s in judged])
+        context, h, c = np.split(state, (CONTEXT, CONTEXT + UNITS), axis=1)
+        joined = np.concatenate((context, samples), axis=1)
+        feeds = {"frames": chunk_frames(joined), "h": np.ascontiguousarray(h)[None], "c": np.ascontiguousarray(c)[None]}
+        speech, h, c = self._session.run(("speech", "hn", "cn"), feeds)
+        return speech.T, np.concatenate((joined[:, -CONTEXT:], h[0], c[0]), axis=1)
 
-    def _one(self, samples: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
-        joined = np.concatenate((state[:CONTEXT], samples))
-        windows = np.lib.stride_tricks.sliding_window_view(joined, CONTEXT + CHUNK)[::CHUNK]
-        h, c = state[CONTEXT:].reshape(2, 1, 1, UNITS)
-        probabilities, h, c = self._session.run(
-            ("speech_probs", "hn", "cn"), {"input": np.ascontiguousarray(windows), "h": h, "c": c}
-        )
-        return probabilities, np.concatenate((joined[-CONTEXT:], h.ravel(), c.ravel()))
+
+def chunk_frames(joined: FloatArray) -> FloatArray:
+    """Cut samples into what the network transforms, float32 ``[k, streams, 4, WINDOW]``.
+
+    Args:
+        joined: float32 ``[streams, CONTEXT + k * CHUNK]``.
+    """
+    length = CONTEXT + CHUNK
+    chunks = np.lib.stride_tricks.sliding_window_view(joined, length, axis=1)[:, ::CHUNK].transpose(1, 0, 2)
+    frames = np.empty((*chunks.shape[:2], CHUNK // STEP, WINDOW), np.float32)
+    for frame in range(CHUNK // STEP):
+        piece = chunks[..., frame * STEP : frame * STEP + WINDOW]
+        frames[:, :, frame, : piece.shape[-1]] = piece
+    frames[:, :, -1, -REFLECTED:] = chunks[..., length - 2 : length - 2 - REFLECTED : -1]
+    return frames
 
 
 def speech_share(probabilities: npt.NDArray[np.float32], threshold: float = 0.5) -> npt.NDArray[np.float32]:

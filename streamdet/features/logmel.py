@@ -21,6 +21,8 @@ FloatArray = npt.NDArray[np.float32]
 # meets it and gain stays a pure offset of the features.
 POWER_FLOOR = 1e-14
 
+BLOCK = 4  # streams transformed at a time: what lies between samples and features of more would not fit a core's cache
+
 
 @dataclass(frozen=True, slots=True)
 class FrontEndConfig:
@@ -105,10 +107,19 @@ class LogMel:
         rest = joined[:, count * config.hop :].copy()
         if count == 0:
             return np.empty((len(joined), 0, config.mels), np.float32), rest
+        features = np.empty((len(joined), count, config.mels), np.float32)
+        for begin in range(0, len(joined), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            features[part] = self._transform(joined[part], count)
+        return features, rest
+
+    def _transform(self, joined: FloatArray, count: int) -> FloatArray:
+        config = self.config
         view = np.lib.stride_tricks.sliding_window_view(joined, config.window, axis=1)
         frames = view[:, : (count - 1) * config.hop + 1 : config.hop]
         centred = frames - frames.mean(axis=2, keepdims=True)
         spectrum = np.fft.rfft(centred * self._taper, n=config.fft, axis=2)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         mel = power.astype(np.float32, copy=False) @ self._filters
-        return np.log(np.maximum(mel, POWER_FLOOR)), rest
+        features: FloatArray = np.log(np.maximum(mel, POWER_FLOOR))
+        return features

@@ -99,7 +99,9 @@ def test_watchdog_kills_a_stopped_process_and_systemd_starts_it_again(service: M
     wait_for("the restart", lambda: restarts(service) == count + 1, seconds=60)
     wait_for("getting ready", lambda: service.property(UNIT, "ActiveState") == "active", seconds=60)
     assert service.property(UNIT, "MainPID") != pid
-    assert "Watchdog timeout" in service.log(UNIT)
+    log = service.log(UNIT)
+    assert "Watchdog timeout" in log
+    assert "Fatal Python error: Aborted" in log  # and below it, where each thread hung
     assert [event for event in watch(service, 8) if event["type"] == "score"], service.log(UNIT)
 
 

@@ -57,9 +57,7 @@ def listen(
     ] = None,
     model: ModelOption = None,
     speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
-    window: Annotated[
-        list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")
-    ] = None,
+    window: Annotated[list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")] = None,
     raise_at: Annotated[float | None, typer.Option("--raise", help="Smoothed p_fake that raises an alert.")] = None,
     clear_at: Annotated[float | None, typer.Option("--clear", help="Smoothed p_fake that clears it.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many seconds.")] = None,
@@ -199,7 +197,8 @@ def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: boo
     if demo:
         made.append(from_uri(f"file:{resources.files('streamdet') / 'demo' / 'demo.flac'}", **paced))
     for section in settings.source:
-        made.append(from_uri(section.uri, **({} if section.name is None else {"name": section.name})))
+        named = {} if section.name is None else {"name": section.name}
+        made.append(from_uri(section.uri, **named, **(paced if section.uri.startswith("file:") else {})))
     if not made:
         raise ConfigError("nothing to listen to: give --source, --device, --demo or a --config with [[source]]")
     _check_names([source.name for source in made])

@@ -57,6 +57,7 @@ class AudioSender:
         self._endpoint = endpoint
         self._stream = stream
         self._rate = check_rate(rate)
+        self._ended = False
         self._channels = channels
         self._format = sample_format
         self._topic = stream.encode() if mode == "pub" else None
@@ -94,6 +95,7 @@ class AudioSender:
         except zmq.Again as error:
             raise SourceError(f"nobody takes the sound sent to {self._endpoint}") from error
         self._sequence += 1
+        self._ended = end
 
     def close(self) -> None:
         """Close the socket once what was sent is delivered, or after five seconds."""
@@ -107,7 +109,7 @@ class AudioSender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            if kind is None and not self._ended:
                 self.send(np.empty((0, self._channels), np.float32), end=True)
         finally:
             self.close()

@@ -33,7 +33,7 @@ class WindowSection(Section):
 
     short: float = Field(3.0, ge=3.0, le=10.0, description="Length of the short window in seconds")
     long: float = Field(10.0, ge=3.0, le=10.0, description="Length of the long window in seconds")
-    min_speech: float = Field(1.5, ge=0.0, le=10.0, description="Seconds of speech a window needs for a verdict")
+    min_speech: float = Field(1.5, ge=0.2, le=10.0, description="Seconds of speech a window needs for a verdict")
     max_lost: float = Field(0.3, ge=0.0, le=1.0, description="Share of missing audio above which a window abstains")
     smoothing: float | None = Field(None, ge=0.0, le=60.0, description="Time constant of the smoother in seconds")
 

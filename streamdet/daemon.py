@@ -13,9 +13,9 @@ import structlog
 from rich.console import Console
 
 from streamdet.assembly import judge_maker, load_engine
-from streamdet.audio.block import Status
+from streamdet.audio.block import Block, End, Status
 from streamdet.config import Config
-from streamdet.errors import SourceError, StreamdetError
+from streamdet.errors import StreamdetError
 from streamdet.events import DAEMON, Health, Sequencer, utc
 from streamdet.notify import Notifier
 from streamdet.pipeline import Pipeline, Totals
@@ -43,12 +43,13 @@ class SourceThread(threading.Thread):
         self.error: StreamdetError | None = None
         self._pipeline = pipeline
         self._stop_event = stop
+        self._open: set[str] = set()  # streams that have sound and have not ended
 
     def run(self) -> None:
         """Go on until the source ends, fails, or is told to stop."""
         try:
             self._pass_on()
-        except SourceError as error:
+        except StreamdetError as error:
             self._fail(error)
         except Exception as error:  # a fault in one source must neither take the others down nor go unseen
             log.exception("source_crashed", source=self.source.uri)
@@ -57,13 +58,18 @@ class SourceThread(threading.Thread):
     def _pass_on(self) -> None:
         wait = None if self.source.live else self._stop_event
         for item in self.source.items(self._stop_event):
+            if isinstance(item, Block):
+                self._open.add(item.stream)
+            elif isinstance(item, End):
+                self._open.discard(item.stream)
             self._pipeline.push(item, wait=wait)
 
     def _fail(self, error: StreamdetError) -> None:
         self.error = error
         log.error("source_failed", source=self.source.uri, reason=str(error))
         self._pipeline.push(Status(self.source.name, "failed", str(error)))
-        self._pipeline.end(self.source.name, str(error))
+        for name in sorted(self._open):
+            self._pipeline.end(name, str(error))
 
 
 class Listener:
@@ -118,9 +124,10 @@ class Listener:
         return self._exit_code()
 
     def _turn(self) -> None:
-        if not self._pipeline.tick():
+        done = self._pipeline.tick()
+        if not done:
             self._pipeline.wait(IDLE_SECONDS)
-        if self._pipeline.lag < LAG_LIMIT:
+        if done or self._pipeline.lag < LAG_LIMIT:
             self._notifier.watchdog()
         if time.monotonic() >= self._health_due:
             self._health_due += HEALTH_SECONDS
@@ -138,7 +145,7 @@ class Listener:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(FAREWELL_SECONDS)
-        self._pipeline.finish("stopped")
+        self._pipeline.finish("stopped", FAREWELL_SECONDS)
         self._fanout.emit(self._health())
         self._fanout.close()
         self._engine.close()

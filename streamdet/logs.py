@@ -15,6 +15,7 @@ def set_up_logs() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if for_people else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
             if for_people
             else structlog.processors.JSONRenderer(),

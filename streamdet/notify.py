@@ -7,6 +7,10 @@ import socket
 import time
 from collections.abc import Mapping
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Notifier:
     """A datagram to ``$NOTIFY_SOCKET`` for each message; where the variable is absent, all methods do nothing."""
@@ -38,9 +42,13 @@ class Notifier:
     def _send(self, *lines: str) -> None:
         if self._address is None:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(self._address)
-            sender.sendall("\n".join(lines).encode())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.connect(self._address)
+                sender.sendall("\n".join(lines).encode())
+        except OSError as error:  # nobody listens any more: not worth losing the streams for
+            log.warning("notify_failed", reason=str(error))
+            self._address = None
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -52,6 +52,7 @@ class _Stream:
     slot: int
     totals: Totals
     missing: float = 0.0  # seconds lost in a row until now
+    heard_at: float = 0.0  # when the last hop's end arrived, seconds since the epoch
 
 
 class _Envelope(TypedDict):
@@ -100,7 +101,7 @@ class Pipeline:
         self._sequencer = Sequencer()
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
-        self._notes: deque[Status] = deque()
+        self._notes: deque[tuple[Status, Voice | None]] = deque()  # with the ended voice that is closed first
         self._changed = threading.Condition()
 
     # ---- any thread ----
@@ -112,11 +113,11 @@ class Pipeline:
         full of sound nobody scored yet, until there is room or ``wait`` is set.
         """
         if isinstance(item, Status):
-            self._notes.append(item)
+            self._note(item)
         elif isinstance(item, End):
             voice = self._voices.get(item.stream)
             if voice is None:
-                self._notes.append(Status(item.stream, "failed", f"ended without sound: {item.reason}"))
+                self._note(Status(item.stream, "failed", f"ended without sound: {item.reason}"))
             else:
                 voice.finish(item.reason)
         else:
@@ -127,7 +128,8 @@ class Pipeline:
     def wait(self, timeout: float) -> None:
         """Sleep until something was pushed or ``timeout`` seconds have passed."""
         with self._changed:
-            if not self._notes and not any(v.ready or v.ended for v in list(self._voices.values())):
+            told = not any(before is None for _, before in list(self._notes))
+            if told and not any(voice.ready or voice.ended for voice in list(self._voices.values())):
                 self._changed.wait(timeout)
 
     def end(self, stream: str, reason: str) -> None:
@@ -156,22 +158,27 @@ class Pipeline:
         waiting = [v.waiting_since for v in list(self._voices.values()) if v.ready]
         return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
 
+    def _note(self, note: Status) -> None:
+        voice = self._voices.get(note.stream)
+        self._notes.append((note, voice if voice is not None and voice.ended is not None else None))
+
     def _push_block(self, block: Block, wait: threading.Event | None) -> None:
         voice = self._voices.get(block.stream)
         if voice is None or voice.ended:
             voice = self._new_voice(block.stream)
         voice.accept(block)
-        while wait is not None and not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
+        if wait is not None:
             with self._changed:
-                self._changed.notify_all()
-                self._changed.wait(0.2)
+                self._changed.notify_all()  # once: two that wait and wake each other would never sleep
+                while not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
+                    self._changed.wait(0.2)
 
     def _new_voice(self, name: str) -> Voice:
         front_end = self._front_end
         voice = Voice(name, rate=front_end.rate, hop_samples=front_end.hop_samples, ring_seconds=self._ring_seconds)
         with self._changed:  # a stream of the same name that has just ended is scored to its end first
-            while name in self._voices and not self._changed.wait(0.2):
-                pass
+            while name in self._voices:
+                self._changed.wait(0.2)
             self._voices[name] = voice
         return voice
 
@@ -180,8 +187,7 @@ class Pipeline:
     def tick(self) -> int:
         """Score one micro-batch of ready hops, oldest first; returns how many hops that were."""
         self._adopt()
-        while self._notes:
-            self._tell(self._notes.popleft())
+        self._tell_notes()
         ended = [stream for stream in self._streams.values() if stream.voice.ended]
         ready = [stream for stream in self._streams.values() if stream.voice.ready]
         ready.sort(key=lambda stream: stream.voice.waiting_since)
@@ -199,13 +205,25 @@ class Pipeline:
         while self.tick():
             pass
 
-    def finish(self, reason: str) -> None:
-        """Score what waits, then end all streams."""
+    def finish(self, reason: str, patience: float = float("inf")) -> None:
+        """Score what waits, for ``patience`` seconds at most, then end all streams."""
         for voice in list(self._voices.values()):
             if not voice.ended:
                 voice.finish(reason)
-        self.drain()
-        self.tick()
+        until = time.monotonic() + patience
+        while self.tick() and time.monotonic() < until:
+            pass
+        for stream in list(self._streams.values()):
+            self._close(stream)
+
+    def _tell_notes(self) -> None:
+        """Tell what waits; what belongs to a stream's next life waits until the one before is closed."""
+        for _ in range(len(self._notes)):
+            note, before = self._notes.popleft()
+            if before is not None and self._voices.get(note.stream) is before:
+                self._notes.append((note, before))
+            else:
+                self._tell(note)
 
     def _adopt(self) -> None:
         for name, voice in list(self._voices.items()):
@@ -217,6 +235,9 @@ class Pipeline:
         taken = [(stream, hop) for stream in streams if (hop := stream.voice.take()) is not None]
         heard = [(stream, hop) for stream, hop in taken if hop.lost < len(hop.samples)]
         for stream, hop in taken:
+            if hop.skipped:
+                stream.totals.lost_seconds += stream.voice.seconds(hop.skipped)
+                self._restart(stream, hop)
             if hop.lost == len(hop.samples):
                 stream.missing += self._front_end.hop_seconds
                 self._decide(stream, hop, Column(0.0, 0.0, 0.0, 1.0))
@@ -245,6 +266,8 @@ class Pipeline:
 
     def _decide(self, stream: _Stream, hop: Hop, column: Column) -> None:
         at = stream.voice.seconds(hop.end)
+        age = time.monotonic() - hop.arrived
+        stream.heard_at = time.time() - age
         judgement = stream.judge.update(column, at)
         totals = stream.totals
         totals.hops += 1
@@ -258,7 +281,7 @@ class Pipeline:
             self._observe(stream.voice.name, column, judgement)
         self._emit(
             Score(
-                **self._envelope(stream.voice.name, stream.voice.started + at, at),
+                **self._envelope(stream.voice.name, stream.heard_at, at),
                 p_fake=judgement.p_fake,
                 windows=judgement.windows,
                 speech=judgement.speech,
@@ -274,7 +297,7 @@ class Pipeline:
             stream.totals.alerts += step.phase == "raised"
             self._emit(
                 Alert(
-                    **self._envelope(stream.voice.name, stream.voice.started + step.at, step.at),
+                    **self._envelope(stream.voice.name, stream.heard_at, step.at),
                     id=step.id,
                     phase=step.phase,
                     reason=step.reason,
@@ -303,12 +326,12 @@ class Pipeline:
         reason: str,
         detail: dict[str, float | int | str],
     ) -> None:
-        at = 0.0 if voice is None else voice.seconds(voice.ring.written)
+        at = 0.0 if voice is None else voice.seconds(voice.length)
         self._emit(State(**self._envelope(name, time.time(), at), phase=phase, reason=reason, detail=detail))
 
     def _close(self, stream: _Stream) -> None:
         voice, totals = stream.voice, stream.totals
-        at = voice.seconds(voice.ring.position)
+        at = voice.seconds(voice.length)
         self._tell_alerts(stream, stream.judge.end(at))
         totals.summary = stream.judge.summary()
         totals.overrun += voice.ring.overrun

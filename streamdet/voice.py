@@ -25,6 +25,7 @@ class Hop:
     lost: int
     end: int
     arrived: float
+    skipped: int = 0  # samples before it that were overwritten unread, or lie in a gap longer than the ring
 
 
 class Voice:
@@ -32,15 +33,20 @@ class Voice:
 
     def __init__(self, name: str, *, rate: int, hop_samples: int, ring_seconds: float) -> None:
         self.name = name
-        self.ring = Ring(int(ring_seconds * rate))
+        self.ring = Ring(int(ring_seconds * rate), grid=hop_samples)
         self.ended: str | None = None
-        self.started = time.time()
         self._rate = rate
         self._hop_samples = hop_samples
         self._resampler: Resampler | None = None
         self._base = 0  # clock position at which the present resampler began
         self._arrivals: deque[tuple[int, float]] = deque()
         self._length: int | None = None
+        self._taken = 0  # end of the hop taken last
+
+    @property
+    def length(self) -> int:
+        """Clock position of the end of the sound, without what fills up the last hop."""
+        return self.ring.written if self._length is None else self._length
 
     @property
     def ready(self) -> bool:
@@ -54,9 +60,6 @@ class Voice:
 
     def accept(self, block: Block) -> None:
         """Write a block to the ring."""
-        if self._resampler is None:
-            age = time.monotonic() - block.arrived
-            self.started = time.time() - age - len(block.samples) / block.rate
         resampler = self._bridge(block)
         start = self._base + resampler.position
         self.ring.write(resampler.push(block.samples))
@@ -67,6 +70,8 @@ class Voice:
 
     def finish(self, reason: str) -> None:
         """End the stream: empty the resampler and fill the last hop up with silence."""
+        if self.ended is not None:
+            return
         self._flush()
         self._length = self.ring.written
         rest = self._length % self._hop_samples
@@ -86,7 +91,8 @@ class Voice:
                 break
             self._arrivals.popleft()
         end = span.stop if self._length is None else min(span.stop, self._length)
-        return Hop(span.samples, span.lost, end, arrived)
+        skipped, self._taken = span.start - self._taken, span.stop
+        return Hop(span.samples, span.lost, end, arrived, skipped)
 
     def seconds(self, position: int) -> float:
         """Media time of a clock position, in seconds."""

@@ -28,8 +28,9 @@ class Ring:
     oldest samples, and what the reader had not fetched by then counts as ``overrun`` and shows up as lost.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, grid: int = 1) -> None:
         self.capacity = capacity
+        self._grid = grid  # the reader goes on at a multiple of this after an overrun
         self.overrun = 0
         self._data = np.zeros(capacity, np.float32)
         self._written = 0
@@ -61,7 +62,7 @@ class Ring:
             self._data[begin : begin + first] = tail[:first]
             self._data[: len(tail) - first] = tail[first:]
             self._written += len(samples)
-            self._drop_unread()
+            self._drop_unread(self._written)
 
     def skip(self, count: int) -> None:
         """Move the clock over ``count`` samples that will never come: silence, marked as lost."""
@@ -72,7 +73,7 @@ class Ring:
             self._data[index] = 0.0
             self._written += count
             self._gaps.append((begin, begin + count))
-            self._drop_unread()
+            self._drop_unread(begin)
 
     def mark_lost(self, start: int, stop: int) -> None:
         """Mark ``[start, stop)`` as lost or concealed; it may lie ahead of what is written."""
@@ -104,12 +105,14 @@ class Ring:
         lost = sum(max(0, min(stop, b) - max(start, a)) for a, b in self._gaps)
         return Span(start, stop, samples, min(lost, stop - start))
 
-    def _drop_unread(self) -> None:
+    def _drop_unread(self, heard: int) -> None:
+        """Move the reader over what is overwritten; what lies before ``heard`` was sound and counts as overrun."""
         oldest = self._written - self.capacity
         if self._read < oldest:
-            self.overrun += oldest - self._read
-            self._gaps.append((self._read, oldest))
-            self._read = oldest
+            resume = -(-oldest // self._grid) * self._grid
+            self.overrun += max(0, min(resume, heard) - self._read)
+            self._gaps.append((self._read, resume))
+            self._read = resume
 
     def _forget_gaps(self) -> None:
         oldest = self._written - self.capacity

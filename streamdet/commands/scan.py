@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from streamdet.config import Config
 from streamdet.errors import SourceError
@@ -34,13 +35,18 @@ def run_scan(config: Config, paths: Sequence[Path], *, as_json: bool) -> int:
             result = scanner.scan(path)
             progress.advance(task)
             if as_json:
-                print(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False), flush=True)
+                print(json.dumps(result.to_dict(), allow_nan=False), flush=True)
             elif result.error is not None:
-                progress.console.print(result.error, style="red", markup=False, highlight=False, soft_wrap=True)
+                progress.console.print(_shown(result.error), style="red", markup=False, highlight=False, soft_wrap=True)
             results.append(result)
     if not as_json:
         Console().print(_table(results))
     return SourceError.exit_code if any(result.error for result in results) else 0
+
+
+def _shown(text: str) -> Text:
+    """Text as it is: no markup, and a question mark for bytes of a file name that are no characters."""
+    return Text(text.encode(errors="replace").decode())
 
 
 def _progress() -> Progress:
@@ -55,11 +61,11 @@ def _table(results: Sequence[Result]) -> Table:
         table.add_column(title, justify="right")
     for result in results:
         if result.verdict is None:
-            table.add_row(result.path, "[red]unreadable[/red]", "", "", "", "")
+            table.add_row(_shown(result.path), "[red]unreadable[/red]", "", "", "", "")
             continue
         colour = COLOURS[result.verdict]
         table.add_row(
-            result.path,
+            _shown(result.path),
             f"[{colour}]{result.verdict}[/{colour}]",
             "-" if result.p_fake is None else f"{result.p_fake:.3f}",
             f"{result.seconds:.1f}",

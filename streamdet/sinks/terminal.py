@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.live import Live
 
+from streamdet.errors import SinkEndedError
 from streamdet.events import Event, Score
 from streamdet.sinks.board import Board, score_line
 
@@ -33,7 +34,17 @@ class TerminalSink:
             self._live.start()
 
     def emit(self, event: Event, payload: bytes) -> None:  # noqa: ARG002  as the protocol has it
-        """Show one event."""
+        """Show one event.
+
+        Raises:
+            SinkEndedError: the reader of the pipe has gone.
+        """
+        try:
+            self._show(event)
+        except SystemExit as error:  # rich's answer to a broken pipe
+            raise SinkEndedError("the reader of the lines has gone") from error
+
+    def _show(self, event: Event) -> None:
         line = self._board.take(event)
         if line is not None:
             self._console.print(line, soft_wrap=True, highlight=False)

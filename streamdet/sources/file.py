@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -94,7 +95,7 @@ def open_sound(path: Path, *, channel: int | None = None) -> soundfile.SoundFile
             raise FormatError(f"{path} is empty (0 bytes)")
         with path.open("rb"):
             pass  # libsndfile says only "System error" where the file may not be read
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # a name may hold bytes that are no characters
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except soundfile.LibsndfileError as error:

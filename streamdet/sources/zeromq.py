@@ -188,6 +188,8 @@ class _Hub:
             self._trouble["malformed"] += 1
             self._why = str(error)
             return
+        if message.header.end and not len(mono) and message.header.stream not in self._streams:
+            return  # an end said twice
         stream = self._find(message.header.stream, now)
         if stream is None:
             self._trouble["refused"] += 1
@@ -205,6 +207,8 @@ class _Hub:
         stream = self._streams.get(key)
         if stream is None and len(self._streams) < self._options.streams:
             name = stream_name(self._prefix + key)
+            if any(other.name == name for other in self._streams.values()):
+                return None  # another name that reads the same once cleaned: two voices must not share a stream
             stream = self._streams[key] = _Stream(name, Cleaner(name), now, report_at=now + REPORT_SECONDS)
         return stream
 

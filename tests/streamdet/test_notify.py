@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamdet.notify import Notifier, watchdog_seconds
 
@@ -58,7 +59,7 @@ def test_watchdog_is_fed_four_times_an_interval_at_most(tmp_path: Path) -> None:
             except BlockingIOError:
                 break
     assert set(received) == {b"WATCHDOG=1"}
-    assert 3 <= len(received) <= 4  # at 0, 100, 200 and 300 ms; a loaded machine may be late for one
+    assert 2 <= len(received) <= 4  # at 0, 100, 200 and 300 ms; a loaded machine may be late for some
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,9 @@ def test_watchdog_interval(environ: dict[str, str], expected: float | None) -> N
     assert watchdog_seconds(environ) == expected
 
 
-def test_a_manager_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).ready()
+def test_a_manager_that_is_gone_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    with capture_logs() as logs:
+        notifier.ready()
+        notifier.stopping()
+    assert [entry["event"] for entry in logs] == ["notify_failed"]

@@ -1,7 +1,8 @@
 """Streams through the real model: independent of each other, of batching, and of how sound is cut into blocks."""
 
 import itertools
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,69 @@ def test_an_alert_does_not_outlive_its_source(speech: np.ndarray) -> None:
     assert pipeline.active_alerts == 0
     last = [e for e in events if isinstance(e, Alert)][-1]
     assert (last.phase, last.reason) == ("cleared", "gap")
+
+
+def in_threads(pipeline: Pipeline, *sources: Callable[[], None]) -> None:
+    """Run sources in threads, as the daemon does, while this one scores."""
+    threads = [threading.Thread(target=source, daemon=True) for source in sources]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads) or not pipeline.idle:
+        if not pipeline.tick():
+            pipeline.wait(0.05)
+
+
+def test_a_name_that_comes_again_at_once_loses_nothing(speech: np.ndarray) -> None:
+    events: list[Event] = []
+    pipeline = make_pipeline(events)
+
+    def calls() -> None:
+        for number in range(3):
+            pipeline.push(Status("a", "live", f"call {number}"))
+            pipeline.push(Block("a", speech[:20_480], 16_000))
+            pipeline.push(End("a"))
+            pipeline.push(End("a"))
+
+    in_threads(pipeline, calls)
+    assert [e.phase for e in events if isinstance(e, State) and e.phase != "failed"] == ["live", "ended"] * 3
+    assert len(scores(events, "a")) == 12
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def test_sources_that_wait_for_room_lose_nothing(speech: np.ndarray) -> None:
+    events: list[Event] = []
+    pipeline = make_pipeline(events, ring_seconds=4.0)
+    stop = threading.Event()
+
+    def feed(name: str) -> Callable[[], None]:
+        def push() -> None:
+            for block in cut(name, speech[:320_000], 16_000):
+                pipeline.push(block, wait=stop)
+            pipeline.push(End(name))
+
+        return push
+
+    in_threads(pipeline, *(feed(f"s{number}") for number in range(3)))
+    for number in range(3):
+        track = scores(events, f"s{number}")
+        assert [score.media_time for score in track] == pytest.approx([0.32 * (i + 1) for i in range(62)] + [20.0])
+    assert all(totals.overrun == 0 for totals in pipeline.totals.values())
+
+
+def test_sound_that_was_overwritten_unread_is_said_and_the_stream_starts_anew(speech: np.ndarray) -> None:
+    events: list[Event] = []
+    pipeline = make_pipeline(events, ring_seconds=10.0)
+    for block in cut("a", speech[: 16 * 5_120], 5_120):
+        pipeline.push(block)
+    pipeline.drain()
+    for block in cut("a", speech[16 * 5_120 : 76 * 5_120], 5_120):
+        pipeline.push(block)
+    pipeline.push(End("a"))
+    pipeline.drain()
+    times = [score.media_time for score in scores(events, "a")]
+    (jump,) = [i for i in range(1, len(times)) if times[i] - times[i - 1] > 0.33]
+    assert times[-1] == pytest.approx(76 * 0.32)
+    assert all(score.p_fake is None for score in scores(events, "a")[jump : jump + 4])
+    totals = pipeline.totals["a"]
+    assert totals.overrun == pytest.approx((times[jump] - times[jump - 1] - 0.32) * 16_000, abs=1)
+    assert totals.lost_seconds == pytest.approx(totals.overrun / 16_000)

@@ -20,6 +20,7 @@ def test_behaves_like_an_endless_tape_seen_through_a_window(actions: list[tuple[
     missing: set[int] = set()
     read = overrun = 0
     for action, count in actions:
+        heard = len(tape) + (count if action == "write" else 0)
         if action == "write":
             values = np.arange(len(tape) + 1, len(tape) + 1 + count, dtype=np.float32)
             ring.write(values)
@@ -30,7 +31,7 @@ def test_behaves_like_an_endless_tape_seen_through_a_window(actions: list[tuple[
             tape.extend([0.0] * count)
         oldest = max(0, len(tape) - CAPACITY)
         if read < oldest:
-            overrun += oldest - read
+            overrun += max(0, min(oldest, heard) - read)
             read = oldest
         if action == "read":
             span = ring.read(count)
@@ -83,3 +84,11 @@ def test_one_writer_and_one_reader_lose_nothing() -> None:
     writer.join()
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(total, dtype=np.float32))
     assert ring.overrun == 0
+
+
+def test_after_an_overrun_the_reader_goes_on_at_the_grid() -> None:
+    ring = Ring(100, grid=30)
+    ring.write(np.arange(135, dtype=np.float32))
+    span = ring.read(30)
+    assert span is not None
+    assert (span.start, ring.overrun) == (60, 60)

@@ -11,6 +11,7 @@ from trainer.data.errors import DataError
 
 LABELS = {"real": 0, "human": 0, "bonafide": 0, "bona-fide": 0, "fake": 1, "spoof": 1, "synthetic": 1}
 REQUIRED = ("id", "label")
+TEXTS = ("family", "source", "group", "era", "language", "codec", "parent", "speaker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Clip:
     language: str = ""
     codec: str = ""
     parent: str = ""
+    speaker: str = ""
 
     @property
     def stratum(self) -> str:
@@ -71,7 +73,7 @@ def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
     if name not in LABELS:
         raise DataError(f"{path}:{line}: label {name!r} is none of {', '.join(sorted(LABELS))}")
     audio = row.get("path") or f"audio/{row['id']}.flac"
-    texts = {key: row.get(key) or "" for key in ("family", "source", "group", "era", "language", "codec", "parent")}
+    texts = {key: row.get(key) or "" for key in TEXTS}
     return Clip(row["id"], path.parent / audio, LABELS[name], row.get("split") or "train", **texts)
 
 

@@ -25,6 +25,7 @@ from trainer.calibrate import calibrate as fit_platt
 from trainer.data.audio import read_audio
 from trainer.data.build import Builder, load_bank
 from trainer.data.cache import FeatureCache
+from trainer.data.cli import register
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
 from trainer.evaluate import evaluate as judge_scores
@@ -271,6 +272,9 @@ def main() -> None:
     except StreamdetError as error:
         console.print(f"[red]{error}", highlight=False)
         raise SystemExit(error.exit_code) from None
+
+
+register(app)
 
 
 if __name__ == "__main__":

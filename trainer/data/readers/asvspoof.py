@@ -109,7 +109,7 @@ def _protocols_5(root: Path) -> dict[str, Path]:
 
 
 def _rows_5(root: Path, _options: Options) -> Iterator[Row]:
-    """Read lines of speaker, file, sex, codec, quality and seed of it, kind and name of the attack, key, and a spare."""
+    """Read lines of speaker, file, sex, codec, its quality and seed, kind and name of the attack, key, a spare."""
     protocols = _protocols_5(root)
     if not protocols:
         raise DataError(f"{root}: no protocol {', '.join(PARTS_5)}")

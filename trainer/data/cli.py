@@ -1,0 +1,164 @@
+"""Commands on data sets: audit them, and turn published layouts into manifests."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer.data.errors import DataError
+from trainer.data.manifest import TEXTS, Clip
+from trainer.data.readers import Dataset, Options, open_dataset
+
+console = Console(stderr=True)
+
+Places = Annotated[list[str], typer.Argument(help="Data sets: a manifest, a folder, or LAYOUT:FOLDER.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="WORD=real, WORD=fake or WORD=skip; repeatable.")]
+Group = Annotated[str, typer.Option(help="Column that holds clips together; default: the layout's own.")]
+Split = Annotated[str | None, typer.Option(help="Read this split only.")]
+Limit = Annotated[int, typer.Option(help="At most so many clips of a class in a split; 0: all.")]
+Real = Annotated[Path | None, typer.Option(help="Human recordings that WaveFake and MLAAD were made from.")]
+
+
+def audit(
+    places: Places,
+    by: Annotated[str, typer.Option(help="Hold out whole values of it: source, speaker, group, family, id.")] = "",
+    label: Labels = None,
+    group: Group = "",
+    split: Split = None,
+    limit: Limit = 0,
+    real: Real = None,
+    near: Annotated[bool, typer.Option(help="Look for near-duplicates.")] = True,
+    picture: Annotated[Path | None, typer.Option(help="Picture to draw, such as audit.png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the report in words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All findings as JSON on standard output.")] = False,
+    seed: int = 0,
+) -> None:
+    """Say how much of a data set can be told apart without listening, and what leaks between its splits.
+
+    Use it so:
+
+    `trainer audit corpus/manifest.csv --picture audit.png`
+
+    `trainer audit asvspoof2019la:/data/LA --limit 2000 --by speaker --json`
+
+    Ends with status 7 when equal audio carries contradicting labels.
+    """
+    import numpy as np
+
+    from trainer.audit.report import picture as draw
+    from trainer.audit.report import text
+    from trainer.audit.run import run
+
+    data = _open(places, Options(labels=_words(label), group=group, split=split, limit=limit, real=real))
+    clips, missing = _joined(data)
+    found, scanned = run(clips, by=by, near=near, seed=seed, stage=_stage)
+    found.skipped |= missing
+    if picture is not None and found.shortcuts is not None:
+        draw(found, scanned.features, np.array([c.label for c in scanned.clips], float), picture)
+    if out is not None:
+        out.write_text(text(found) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else text(found))
+    if found.leakage.contradictions:
+        raise DataError(f"{len(found.leakage.contradictions)} pairs of equal audio with contradicting labels")
+
+
+def manifest(
+    places: Places,
+    out: Annotated[Path, typer.Option(help="Manifest to write.")],
+    label: Labels = None,
+    group: Group = "",
+    split: Split = None,
+    shares: Annotated[str, typer.Option(help="Deal whole groups out anew: shares of train,val,test.")] = "",
+    limit: Limit = 0,
+    real: Real = None,
+    check: Annotated[
+        bool, typer.Option(help="Decode every file; list and leave out those that cannot be used.")
+    ] = True,
+) -> None:
+    """Turn published data sets into one manifest that `trainer cache`, `fit` and `evaluate` read.
+
+    Use it so:
+
+    `trainer manifest inthewild:/data/release_in_the_wild --shares 0,0,1 --out wild.csv`
+
+    `trainer manifest /data/WaveFake --real /data/LJSpeech-1.1 --shares 8,1,1 --group utterance --out wavefake.csv`
+    """
+    from trainer.data.readers.check import check as decode_all
+
+    options = Options(labels=_words(label), group=group, split=split, shares=_shares(shares), limit=limit, real=real)
+    clips, skipped = _joined(_open(places, options))
+    if check:
+        with _stage("decoding", len(clips)) as advance:
+            checked = decode_all(clips, advance)
+        clips, skipped = checked.good, skipped | checked.skipped
+    _write(out, clips)
+    for name, why in skipped.items():
+        console.print(f"skipped {name}: {why}", highlight=False)
+    counts = Counter((c.split, "fake" if c.label else "real") for c in clips)
+    listed = ", ".join(f"{split} {kind} {n}" for (split, kind), n in sorted(counts.items()))
+    console.print(f"{out}: {len(clips)} clips ({listed}); {len(skipped)} skipped", highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to a command line."""
+    app.command()(audit)
+    app.command()(manifest)
+
+
+def _open(places: Sequence[str], options: Options) -> list[Dataset]:
+    return [open_dataset(place, options) for place in places]
+
+
+def _joined(data: Sequence[Dataset]) -> tuple[list[Clip], dict[str, str]]:
+    clips: dict[str, Clip] = {}
+    for clip in (c for d in data for c in d.clips):
+        if clip.id in clips:
+            raise DataError(f"id {clip.id!r} occurs in two data sets")
+        clips[clip.id] = clip
+    return list(clips.values()), {name: why for d in data for name, why in d.skipped.items()}
+
+
+def _words(label: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in label or ()]
+    wrong = [word for word, equals, meaning in pairs if not (equals and meaning)]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]}: write WORD=real, WORD=fake or WORD=skip", param_hint="--label")
+    return {word: meaning for word, _, meaning in pairs}
+
+
+def _shares(text: str) -> tuple[float, float, float] | None:
+    if not text:
+        return None
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text}: write three numbers, such as 0.8,0.1,0.1", param_hint="--shares") from None
+    if min(train, val, test) < 0.0 or train + val + test <= 0.0:
+        raise typer.BadParameter(f"{text}: shares are not negative and not all zero", param_hint="--shares")
+    return train, val, test
+
+
+def _write(out: Path, clips: Sequence[Clip]) -> None:
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("id", "split", "label", "path", *TEXTS))
+        for clip in clips:
+            words = (getattr(clip, name) for name in TEXTS)
+            writer.writerow((clip.id, clip.split, "fake" if clip.label else "real", clip.path.resolve(), *words))
+
+
+@contextmanager
+def _stage(name: str, total: int) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)

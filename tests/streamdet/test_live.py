@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,11 @@ def turns(label: str) -> list[dict]:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
-        number = taken.getsockname()[1]
-    yield number - number % 2
+        number: int = taken.getsockname()[1]
+    return number - number % 2
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from .conftest import DEMO, Run
 
@@ -54,8 +55,6 @@ def test_a_folder_with_bad_files_is_scored_to_its_end(run: Run, tmp_path: Path, 
 def test_any_rate_channels_and_format(
     run: Run, tmp_path: Path, speech: np.ndarray, rate: int, channels: int, suffix: str
 ) -> None:
-    import soxr
-
     samples = soxr.resample(speech[:96_000], 16_000, rate)
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, np.repeat(samples[:, None], channels, axis=1), rate)

@@ -44,7 +44,7 @@ class FitConfig:
     steps: int = 0
     minutes: float = 0.0
     rate: float = 1.5e-3
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
     smoothing: float = 0.05
     column_share: float = 0.2
     contrastive: float = 0.0
@@ -52,7 +52,8 @@ class FitConfig:
     average: float = 0.999
     exponent: float = 0.7
     cap: int = 100
-    pairs: float = 0.8
+    matched: float = 0.8
+    copies: float = 2.0
     augment: float = 1.0
     shortest: int = 128
     longest: int = 384
@@ -236,7 +237,11 @@ class Fit:
             raise DataError(f"{self.cache.folder}: the cache needs human and synthetic clips")
         if gained or self._sampler is None:
             self._sampler = BalancedSampler(
-                self.cache.entries, exponent=config.exponent, cap=config.cap, pairs=config.pairs
+                self.cache.entries,
+                exponent=config.exponent,
+                cap=config.cap,
+                matched=config.matched,
+                copies=config.copies,
             )
 
     def _evaluate(self, share: float) -> Progress:
@@ -277,6 +282,7 @@ class Fit:
         self.network.load_state_dict(stored["weights"])
         self.average.load_state_dict(stored["average"])
         self._optimizer.load_state_dict(stored["optimizer"])
+        self._optimizer.param_groups[0]["weight_decay"] = self.config.weight_decay
         self.step, self.elapsed, self.best = stored["step"], stored["elapsed"], stored["best"]
         self.loss, self._evaluated = stored["loss"], stored["elapsed"]
 

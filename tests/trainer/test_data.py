@@ -168,8 +168,8 @@ def test_noise_folder_gives_noise_rooms_and_babble_of_human_clips_only(manifest:
         load_bank(folder)
 
 
-def entry(clip: str, label: int, stratum: str, parent: str = "", frames: int = 100) -> Entry:
-    return Entry(clip, label, stratum, parent, np.full((frames, 64), -5.0, np.float16))
+def entry(clip: str, label: int, stratum: str, parent: str = "", frames: int = 100, source: str = "") -> Entry:
+    return Entry(clip, label, stratum, source, parent, np.full((frames, 64), -5.0, np.float16))
 
 
 def test_weights_follow_the_power_of_the_capped_count() -> None:
@@ -195,8 +195,26 @@ def test_sampler_balances_labels_and_strata_whatever_the_number_of_variants() ->
 
 def test_sampler_brings_the_human_original_of_a_copy() -> None:
     entries = [entry(f"r{i}", 0, "studio") for i in range(50)] + [entry("copy", 1, "vocoder", parent="r7")]
-    sampler = BalancedSampler(entries, pairs=1.0)
+    sampler = BalancedSampler(entries, matched=1.0)
     assert [entries[i].clip for i in sampler.draw(np.random.default_rng(0), 8)[:4]] == ["r7"] * 4
+
+
+def test_sampler_matches_a_fake_with_humans_of_its_source() -> None:
+    entries = [entry(f"r{i}", 0, "studio", source=f"page{i % 25}") for i in range(50)]
+    entries += [entry(f"f{i}", 1, "tts", source=f"page{i}") for i in range(25)] + [entry("x", 1, "tts", source="none")]
+    sampler = BalancedSampler(entries, matched=1.0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = [entries[i] for i in sampler.draw(rng, 16)]
+        for human, fake in zip(drawn[:8], drawn[8:], strict=True):
+            assert fake.source in {human.source, "none"}
+
+
+def test_copies_are_drawn_more_often_by_their_factor() -> None:
+    entries = [entry("r", 0, "studio"), entry("f", 1, "tts"), entry("c", 1, "vocoder", parent="r")]
+    sampler = BalancedSampler(entries, copies=3.0)
+    count = Counter(entries[i].clip for i in sampler.draw(np.random.default_rng(0), 8_000)[4_000:])
+    assert count["c"] / 4_000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_representative_clips_are_half_human_and_mixed(manifest: Path) -> None:

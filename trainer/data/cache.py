@@ -36,6 +36,7 @@ class Entry:
     clip: str
     label: int
     stratum: str
+    source: str
     parent: str
     frames: HalfArray
 
@@ -95,7 +96,7 @@ class FeatureCache:
 
 def _entry(row: dict[str, Any], frames: HalfArray) -> Entry:
     clip = Clip(row["id"], Path(), row["label"], family=row["family"], source=row["source"])
-    return Entry(clip.id, clip.label, clip.stratum, row["parent"], frames)
+    return Entry(clip.id, clip.label, clip.stratum, clip.source, row["parent"], frames)
 
 
 def _save(path: Path, data: HalfArray) -> None:

@@ -26,31 +26,50 @@ def weights(strata: Sequence[str], exponent: float, cap: int) -> npt.NDArray[np.
 
 
 class BalancedSampler:
-    """Half human, half synthetic, each balanced over strata; copies may bring their human originals along.
+    """Half human, half synthetic, each balanced over strata, and matched: what differs is the label, not the source.
+
+    Where a synthetic entry is a copy, its human original is the match; else any human clip of the same source. A
+    network that learns what a source sounds like learns nothing about the label that way.
 
     Args:
         entries: what to choose from; all variants of all clips.
         exponent: of the balance over strata, see :func:`weights`; ``cap`` counts clips.
-        pairs: share of drawn copies (entries with a parent) whose original replaces one human row of the batch.
+        matched: share of synthetic entries whose match, if there is one, replaces one human entry of the batch.
+        copies: factor on the weight of entries with a parent.
     """
 
-    def __init__(self, entries: Sequence[Entry], *, exponent: float = 0.7, cap: int = 100, pairs: float = 0.5) -> None:
-        self._pairs = pairs
-        self._parents = [e.parent for e in entries]
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        *,
+        exponent: float = 0.7,
+        cap: int = 100,
+        matched: float = 0.8,
+        copies: float = 2.0,
+    ) -> None:
+        self._matched = matched
+        self._entries = entries
         self._of_clip: dict[str, list[int]] = {}
+        humans: dict[str, dict[str, None]] = {}  # clips by source, in order
         for index, entry in enumerate(entries):
             self._of_clip.setdefault(entry.clip, []).append(index)
+            if entry.label == 0:
+                humans.setdefault(entry.source, {})[entry.clip] = None
+        self._choices: dict[str, list[str]] = {source: list(clips) for source, clips in humans.items()}
         self._index: dict[int, IndexArray] = {}
         self._cumulative: dict[int, npt.NDArray[np.float64]] = {}
         for label in (0, 1):
-            self._prepare(label, entries, exponent, cap)
+            self._prepare(label, exponent, cap, copies)
 
-    def _prepare(self, label: int, entries: Sequence[Entry], exponent: float, cap: int) -> None:
+    def _prepare(self, label: int, exponent: float, cap: int, copies: float) -> None:
         """Weigh clips, not variants: a clip with more variants must not be drawn more often."""
-        strata: dict[str, str] = {e.clip: e.stratum for e in entries if e.label == label}
+        strata = {e.clip: e.stratum for e in self._entries if e.label == label}
         chance = dict(zip(strata, weights(list(strata.values()), exponent, cap), strict=True))
-        index = [i for i, e in enumerate(entries) if e.label == label]
-        chances = np.array([chance[entries[i].clip] / len(self._of_clip[entries[i].clip]) for i in index])
+        index = [i for i, e in enumerate(self._entries) if e.label == label]
+        chances = [
+            chance[e.clip] * (copies if e.parent else 1.0) / len(self._of_clip[e.clip])
+            for e in (self._entries[i] for i in index)
+        ]
         self._index[label] = np.array(index, np.intp)
         self._cumulative[label] = np.cumsum(chances)
 
@@ -58,13 +77,18 @@ class BalancedSampler:
         """Choose ``size`` entries, as indices: first the human half, then the synthetic half."""
         human = self._choose(rng, 0, size - size // 2)
         synthetic = self._choose(rng, 1, size // 2)
-        slot = 0
-        for index in synthetic:
-            variants = self._of_clip.get(self._parents[index]) if self._parents[index] else None
-            if variants and rng.random() < self._pairs:
+        for slot, index in enumerate(synthetic):
+            clips = self._matches(self._entries[index])
+            if clips and rng.random() < self._matched:
+                variants = self._of_clip[clips[rng.integers(len(clips))]]
                 human[slot] = variants[rng.integers(len(variants))]
-                slot += 1
         return np.concatenate((human, synthetic))
+
+    def _matches(self, entry: Entry) -> list[str]:
+        """Human clips that differ from a synthetic one in little but the label."""
+        if entry.parent in self._of_clip:
+            return [entry.parent]
+        return self._choices.get(entry.source, [])
 
     def _choose(self, rng: np.random.Generator, label: int, size: int) -> IndexArray:
         chances = self._cumulative[label]

@@ -143,8 +143,8 @@ def _histogram(axes: Axes, name: str, values: Array, labels: Array) -> None:
     edges = np.linspace(low, high + 1e-6, 31)
     for label, word, colour in ((0, "human", "#3a7d44"), (1, "synthetic", "#b03030")):
         axes.hist(
-            np.clip(values[labels == label], edges[0], edges[-1]),
-            edges,
+            np.clip(values[labels == label], low, high),
+            edges.tolist(),
             density=True,
             alpha=0.5,
             color=colour,

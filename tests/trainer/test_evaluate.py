@@ -191,6 +191,7 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml") == 2
     card = (tmp_path / "model.md").read_text(encoding="utf-8")
     assert re.search(r"\| EER \| [\d.]+ \|", card)
+    assert info.digest in card
     assert str(tmp_path) not in card
 
 

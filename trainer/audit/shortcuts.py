@@ -47,7 +47,13 @@ def group_column(clips: Sequence[Clip]) -> str:
 
 
 def shortcuts(
-    features: Array, clips: Sequence[Clip], *, by: str = "", seed: int = 0, advance: Callable[[], None] = lambda: None
+    features: Array,
+    clips: Sequence[Clip],
+    *,
+    by: str = "",
+    seed: int = 0,
+    rounds: int = 150,
+    advance: Callable[[], None] = lambda: None,
 ) -> Shortcuts:
     """Cross-validate with whole groups held out.
 
@@ -56,6 +62,7 @@ def shortcuts(
         clips: the same clips.
         by: field of a clip whose values are held out together; chosen from the data when empty.
         seed: of folds, boosting and shuffling.
+        rounds: trees of each model; a quarter of them with one feature alone.
         advance: called after each of ``steps()`` steps.
 
     Raises:
@@ -65,18 +72,18 @@ def shortcuts(
     by = by or group_column(clips)
     names = np.array([getattr(c, by) or c.id for c in clips])
     folds = _folds(labels, names, seed)
-    scores, drop = _importance(features, labels, folds, seed)
+    scores, drop = _importance(features, labels, folds, seed, rounds)
     advance()
     result = Shortcuts(by, len(set(names)), auc(scores, labels), (0.0, 0.0), eer(scores, labels), 0.0)
     result.interval = bootstrap(auc, scores, labels, list(names), draws=200, seed=seed)
     result.drop = dict(zip(NAMES, drop, strict=True))
     singles = _folds(labels, np.arange(len(labels)).astype(str), seed)
-    result.ungrouped = auc(_held_out(features, labels, singles, seed), labels)
+    result.ungrouped = auc(_held_out(features, labels, singles, seed, rounds), labels)
     advance()
     for column, name in enumerate(NAMES):
-        result.alone[name] = auc(_held_out(features[:, [column]], labels, folds, seed, rounds=40), labels)
+        result.alone[name] = auc(_held_out(features[:, [column]], labels, folds, seed, max(1, rounds // 4)), labels)
         advance()
-    result.by_split = _by_split(features, labels, names, [c.split for c in clips], seed)
+    result.by_split = _by_split(features, labels, names, [c.split for c in clips], seed=seed, rounds=rounds)
     return result
 
 
@@ -94,8 +101,9 @@ def _folds(labels: Array, names: npt.NDArray[np.str_], seed: int) -> Folds:
 
 
 def _fit(features: Array, labels: Array, seed: int, rounds: int) -> HistGradientBoostingClassifier:
+    leaf = max(2, min(20, len(labels) // 20))
     model = HistGradientBoostingClassifier(
-        max_iter=rounds, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=20, random_state=seed
+        max_iter=rounds, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=leaf, random_state=seed
     )
     share = labels.mean()
     return model.fit(features, labels, sample_weight=np.where(labels > 0, 0.5 / share, 0.5 / (1.0 - share)))
@@ -105,20 +113,20 @@ def _score(model: HistGradientBoostingClassifier, features: Array) -> Array:
     return np.asarray(model.decision_function(features), float)
 
 
-def _held_out(features: Array, labels: Array, folds: Folds, seed: int, rounds: int = 150) -> Array:
+def _held_out(features: Array, labels: Array, folds: Folds, seed: int, rounds: int) -> Array:
     scores = np.zeros(len(labels))
     for train, test in folds:
         scores[test] = _score(_fit(features[train], labels[train], seed, rounds), features[test])
     return scores
 
 
-def _importance(features: Array, labels: Array, folds: Folds, seed: int) -> tuple[Array, Array]:
+def _importance(features: Array, labels: Array, folds: Folds, seed: int, rounds: int) -> tuple[Array, Array]:
     """Scores of held-out clips, and how much AUC drops when a column is shuffled among them."""
     rng = np.random.default_rng(seed)
     scores = np.zeros(len(labels))
     without = np.zeros((features.shape[1], len(labels)))
     for train, test in folds:
-        model = _fit(features[train], labels[train], seed, 150)
+        model = _fit(features[train], labels[train], seed, rounds)
         scores[test] = _score(model, features[test])
         for column in range(features.shape[1]):
             shuffled = features[test].copy()
@@ -128,7 +136,7 @@ def _importance(features: Array, labels: Array, folds: Folds, seed: int) -> tupl
 
 
 def _by_split(
-    features: Array, labels: Array, names: npt.NDArray[np.str_], splits: Sequence[str], seed: int
+    features: Array, labels: Array, names: npt.NDArray[np.str_], splits: Sequence[str], *, seed: int, rounds: int
 ) -> dict[str, float]:
     result: dict[str, float] = {}
     for split in sorted(set(splits)):
@@ -136,5 +144,5 @@ def _by_split(
         groups = [len(set(names[use & (labels == label)])) for label in (0, 1)]
         if min(groups) >= FOLDS:
             folds = _folds(labels[use], names[use], seed)
-            result[split] = auc(_held_out(features[use], labels[use], folds, seed), labels[use])
+            result[split] = auc(_held_out(features[use], labels[use], folds, seed, rounds), labels[use])
     return result

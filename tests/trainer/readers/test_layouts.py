@@ -127,7 +127,7 @@ def test_wavefake_ties_copies_to_their_originals(tmp_path: Path) -> None:
 def test_wavefake_takes_originals_from_elsewhere(tmp_path: Path) -> None:
     samples.wavefake(tmp_path / "all")
     (tmp_path / "all" / "LJSpeech-1.1").rename(tmp_path / "lj")
-    data = open_dataset(tmp_path / "all" / "generated_audio", Options(real=tmp_path / "lj" / "wavs"))
+    data = open_dataset(tmp_path / "all" / "generated_audio", Options(real=tmp_path / "lj"))
     human = [c for c in data.clips if c.label == 0]
     assert [c.path for c in human] == [tmp_path / "lj" / "wavs" / "LJ001-0001.wav"]
     assert sum(c.parent == human[0].id for c in data.clips) == 2

@@ -14,7 +14,7 @@ from trainer.data.readers.base import Layout, Options, Row, audio_files, identit
 
 CORPORA = {"ljspeech": ("en", re.compile(r"LJ\d{3}-\d{4}")), "jsut": ("ja", re.compile(r"BASIC5000_\d{4}"))}
 SPOKEN = "common_voices_prompts_from_conformer_fastspeech2_pwg_ljspeech"  # text to speech, so without originals
-REALS = ("LJSpeech-1.1/wavs", "jsut_ver1.1/basic5000/wav")
+REALS = (".", "wavs", "basic5000/wav", "LJSpeech-1.1/wavs", "jsut_ver1.1/basic5000/wav")
 
 
 def _copies(root: Path) -> list[Path]:
@@ -36,7 +36,7 @@ def _human(root: Path, options: Options) -> dict[str, Path]:
     """Originals by utterance."""
     found: dict[str, Path] = {}
     for base in (options.real,) if options.real is not None else (root, root.parent):
-        for folder in (base, *(base / r for r in REALS)):
+        for folder in (base / r for r in REALS):
             for corpus in CORPORA:
                 names = (p for p in sorted(folder.glob("*.wav")) if _utterance(corpus, p) == p.stem)
                 found |= {p.stem: p for p in names}

@@ -51,25 +51,31 @@ class VoiceActivity:
         """
         context, h, c = np.split(state, (CONTEXT, CONTEXT + UNITS), axis=1)
         joined = np.concatenate((context, samples), axis=1)
-        feeds = {"frames": chunk_frames(joined), "h": np.ascontiguousarray(h)[None], "c": np.ascontiguousarray(c)[None]}
+        even, odd = folded_frames(joined)
+        feeds = {"even": even, "odd": odd, "h": np.ascontiguousarray(h)[None], "c": np.ascontiguousarray(c)[None]}
         speech, h, c = self._session.run(("speech", "hn", "cn"), feeds)
         return speech.T, np.concatenate((joined[:, -CONTEXT:], h[0], c[0]), axis=1)
 
 
-def chunk_frames(joined: FloatArray) -> FloatArray:
-    """Cut samples into what the network transforms, float32 ``[k, streams, 4, WINDOW]``.
+def folded_frames(joined: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cut samples into the four frames of each chunk and fold them about their middle.
 
     Args:
         joined: float32 ``[streams, CONTEXT + k * CHUNK]``.
+
+    Returns:
+        Sums ``[k, streams, 4, 128]``, the last one the middle itself, and differences ``[k, streams, 4, 127]`` of the
+        samples that lie equally far from it. A frame's first sample has no partner, and weight 0 in the network.
     """
     length = CONTEXT + CHUNK
     chunks = np.lib.stride_tricks.sliding_window_view(joined, length, axis=1)[:, ::CHUNK].transpose(1, 0, 2)
-    frames = np.empty((*chunks.shape[:2], CHUNK // STEP, WINDOW), np.float32)
-    for frame in range(CHUNK // STEP):
-        piece = chunks[..., frame * STEP : frame * STEP + WINDOW]
-        frames[:, :, frame, : piece.shape[-1]] = piece
-    frames[:, :, -1, -REFLECTED:] = chunks[..., length - 2 : length - 2 - REFLECTED : -1]
-    return frames
+    padded = np.concatenate((chunks, chunks[..., length - 2 : length - 2 - REFLECTED : -1]), axis=2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=2)[:, :, ::STEP]
+    before, after = frames[..., 1:STEP], frames[..., :STEP:-1]
+    even = np.empty((*before.shape[:-1], STEP), np.float32)
+    np.add(before, after, out=even[..., :-1])
+    even[..., -1] = frames[..., STEP]
+    return even, np.subtract(before, after, order="C")
 
 
 def speech_share(probabilities: npt.NDArray[np.float32], threshold: float = 0.5) -> npt.NDArray[np.float32]:

@@ -122,11 +122,12 @@ class Pipeline:
                 voice.finish(item.reason)
         else:
             self._push_block(item, wait)
+            return
         with self._changed:
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> None:
-        """Sleep until something was pushed or ``timeout`` seconds have passed."""
+        """Sleep until there is something to score or to tell, or ``timeout`` seconds have passed."""
         with self._changed:
             told = not any(before is None for _, before in list(self._notes))
             if told and not any(voice.ready or voice.ended for voice in list(self._voices.values())):
@@ -167,11 +168,12 @@ class Pipeline:
         if voice is None or voice.ended:
             voice = self._new_voice(block.stream)
         voice.accept(block)
-        if wait is not None:
-            with self._changed:
-                self._changed.notify_all()  # once: two that wait and wake each other would never sleep
-                while not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
-                    self._changed.wait(0.2)
+        if not voice.ready:
+            return  # part of a hop is no news, and waking the scoring thread 50 times a second is not free
+        with self._changed:
+            self._changed.notify_all()  # once: two that wait and wake each other would never sleep
+            while wait is not None and not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
+                self._changed.wait(0.2)
 
     def _new_voice(self, name: str) -> Voice:
         front_end = self._front_end

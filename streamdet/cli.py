@@ -151,6 +151,46 @@ def schema() -> None:
     print(json.dumps(event_schema(), indent=2))
 
 
+@app.command()
+def bench(
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", "-m", help="Model file, the bundled one by default; repeatable.")
+    ] = None,
+    streams: Annotated[
+        list[int] | None, typer.Option(min=1, help="Streams at once; repeatable; 1, 8, 32 and 128 by default.")
+    ] = None,
+    block: Annotated[int, typer.Option(min=10, max=320, help="Milliseconds of sound a source delivers at once.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; what is shown is their median.")] = 7,
+    live: Annotated[float, typer.Option(min=0.0, help="Seconds of one live stream; 0 for none.")] = 20.0,
+    live_only: Annotated[bool, typer.Option("--live-only", help="Only the live stream.")] = False,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure windows in torch and ONNX too.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="A rough look within seconds; not for comparisons.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write, PNG or SVG; needs matplotlib.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what this machine can hold: streams a core, where the time goes, latency, memory, against its peers.
+
+    All figures are CPU time, of ways that take turns in one run. The first model goes the whole way from PCM to
+    published JSON. Windows in ONNX Runtime need the `onnx` package, those in torch `torch`; without, they are left out.
+
+    Examples:
+        streamdet bench
+
+        streamdet bench --quick
+
+        streamdet bench --live 60 --live-only
+
+        streamdet bench -m full-int8.onnx -m full-fp32.onnx --json --plot bench.png > bench.json
+    """
+    from streamdet.bench.contestants import Settings
+    from streamdet.bench.run import Plan
+    from streamdet.commands.bench import run_and_show
+
+    chosen = Settings(tuple(model or [bundled_model()]), tuple(streams or (1, 8, 32, 128)), block_ms=block, peers=peers)
+    plan = Plan(chosen, rounds=rounds, live_seconds=live, throughput=not live_only)
+    run_and_show(plan.quickly() if quick else plan, as_json=as_json, plot=plot)
+
+
 @model_app.command("info")
 def model_info(
     path: Annotated[Path | None, typer.Argument(help="Model file; the bundled one by default.")] = None,

@@ -20,6 +20,7 @@ from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from trainer import fit as fitting
 from trainer.augment import RATE, Bank, WaveAugment, coloured
+from trainer.bench import write_models
 from trainer.calibrate import augmented, operating_point
 from trainer.calibrate import calibrate as fit_platt
 from trainer.data.audio import read_audio
@@ -263,6 +264,19 @@ def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:
                 console.print(f"skipped {error}", highlight=False)
 
         return score_clips(model, clips, advance)
+
+
+@app.command("bench-models")
+def bench_models(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    width: Annotated[float, typer.Option(help="Width of the network; 1.0 is ResNet-18.")] = 1.0,
+) -> None:
+    """Write a network of random weights as int8 and fp32 model files, for `streamdet bench`.
+
+    Example: `trainer bench-models models --width 1.0`
+    """
+    for path in write_models(out, width):
+        typer.echo(path)
 
 
 def main() -> None:

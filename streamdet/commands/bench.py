@@ -1,0 +1,87 @@
+"""``streamdet bench``: progress, table, bars, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import progress as bars
+from rich.console import Console
+from rich.table import Table
+
+from streamdet.bench.plot import text_bars, write_plot
+from streamdet.bench.run import Plan, Progress, run_bench
+
+
+def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
+    """Measure, then print; errors as :func:`streamdet.bench.run.run_bench` and ``write_plot``."""
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        report = run_bench(plan, _progress(display))
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(report, Console())
+    if plot is not None:
+        write_plot(report, plot)
+
+
+def _progress(display: bars.Progress) -> Progress:
+    tasks: list[bars.TaskID] = []
+
+    def begin(name: str, steps: int) -> None:
+        tasks.append(display.add_task(name, total=steps))
+
+    return Progress(begin, lambda: display.advance(tasks[-1]))
+
+
+def _show(report: dict[str, Any], console: Console) -> None:
+    machine, model = report["machine"], report["model"]
+    told = ", ".join(machine["instructions"]) or "none of the instructions that speed integers up"
+    console.print(f"{machine['processor']} ({told}), load {machine['load'][0]}", highlight=False)
+    console.print(f"model {model['name']}: width {model['width']:g}, {model['precision']}\n", highlight=False)
+    if "results" in report:
+        _show_throughput(report, console)
+    if "live" in report:
+        _show_live(report["live"], console)
+    for entry in report.get("memory", ()):
+        console.print(
+            f"memory with {entry['streams']} streams: {entry['rss_mb']:.0f} MB, {entry['mb_per_stream']:.1f} MB"
+            f" a stream (mostly its ring of {entry['ring_seconds']:g} s)",
+            highlight=False,
+        )
+
+
+def _show_throughput(report: dict[str, Any], console: Console) -> None:
+    console.print(_results(report))
+    console.print()
+    for line in text_bars(report):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print("streams a core, logarithmic\n", style="dim")
+    together = f"{report['end_to_end_streams_per_core']:.0f} streams a core, all in"
+    shares = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in report["shares"].items())
+    console.print(f"[bold]{together}[/bold]; of that {shares}", highlight=False)
+    for ratio in report["ratios"]:
+        console.print(f"engine {ratio['times']:.1f} times cheaper than {ratio['against']}", highlight=False)
+    for reason in report["left_out"]:
+        console.print(f"left out: {reason}", style="yellow", highlight=False)
+
+
+def _results(report: dict[str, Any]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("CPU time of one hop of one stream")
+    for title in ("ms", "low", "high", "streams a core"):
+        table.add_column(title, justify="right")
+    for entry in report["results"]:
+        numbers = (f"{entry[key]:.3f}" for key in ("ms_per_hop", "low", "high"))
+        table.add_row(entry["label"], *numbers, f"{entry['streams_per_core']:.1f}")
+    return table
+
+
+def _show_live(live: dict[str, Any], console: Console) -> None:
+    console.print(
+        f"one live stream for {live['seconds']:.0f} s: {live['cpu_percent']:.1f} % of a core, {live['rss_mb']:.0f} MB; "
+        f"last sample to event received: p50 {live['latency_ms_p50']:.1f} ms, p99 {live['latency_ms_p99']:.1f} ms",
+        highlight=False,
+    )

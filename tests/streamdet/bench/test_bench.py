@@ -1,0 +1,86 @@
+"""``streamdet bench`` as a user runs it; only its structure and coarse ratios are checked, never a speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.streamdet.conftest import Run, streamdet
+
+SECONDS = 280  # no limit of speed: a machine may be busy with other things
+PARTS = {"front_end", "vad", "engine", "decode_ring", "decision_json", "rest"}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    picture = tmp_path_factory.mktemp("bench") / "bench.png"
+    command = streamdet(
+        "bench", "--quick", "--streams", "1", "--streams", "8", "--live", "1", "--json", "--plot", picture
+    )
+    done = subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (line,) = done.stdout.splitlines()
+    return json.loads(line)
+
+
+def test_each_way_has_figures(report: dict) -> None:
+    kinds = [entry["kind"] for entry in report["results"]]
+    assert kinds.count("stream") == 2
+    assert kinds.count("end_to_end") == 3  # at 1 and 8 streams, and at 8 in blocks of a whole hop
+    assert kinds.count("window") == kinds.count("eager") == 2
+    assert report["left_out"] == []
+    for entry in report["results"]:
+        assert 0 < entry["low"] <= entry["ms_per_hop"] <= entry["high"]
+        assert entry["streams_per_core"] == pytest.approx(320 / entry["ms_per_hop"], rel=0.02)
+    assert report["end_to_end_streams_per_core"] > 0
+
+
+def test_shares_add_up(report: dict) -> None:
+    assert report["shares"].keys() == PARTS
+    assert sum(report["shares"].values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_every_event_reached_the_reader(report: dict) -> None:
+    assert report["events"]["published"] > 0
+    assert report["events"]["received"] == report["events"]["published"]
+
+
+def test_new_audio_costs_less_than_whole_windows(report: dict) -> None:
+    times = {ratio["against"]: ratio["times"] for ratio in report["ratios"]}
+    assert len(times) == 4
+    assert min(times.values()) > 2  # a 4 s window is 12 hops, a 10 s window 31
+
+
+def test_a_live_stream_was_heard(report: dict) -> None:
+    live = report["live"]
+    assert live["hops"] >= 1
+    assert 0 < live["latency_ms_p50"] <= live["latency_ms_p99"] <= live["latency_ms_max"]
+    assert 0 < live["rss_mb"] <= live["peak_rss_mb"]
+
+
+def test_memory_grows_with_the_streams(report: dict) -> None:
+    one, more = report["memory"]
+    assert (one["streams"], more["streams"]) == (1, 8)
+    ring_mb = one["ring_seconds"] * 16_000 * 4 / 1e6
+    assert more["rss_mb"] - one["rss_mb"] > 6 * ring_mb
+    assert more["mb_per_stream"] > 0.9 * ring_mb
+
+
+def test_a_missing_model_is_one_line(run: Run, tmp_path: Path) -> None:
+    done = run("bench", "--quick", "--model", tmp_path / "none.onnx")
+    assert done.returncode == 4
+    assert "cannot read the model" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_without_torch_and_onnx_the_rest_is_measured() -> None:
+    blocked = "import sys; sys.modules['torch'] = sys.modules['onnx'] = None; from streamdet.cli import main; main()"
+    arguments = ("bench", "--quick", "--streams", "1", "--rounds", "1", "--live", "0", "--json")
+    done = subprocess.run([sys.executable, "-c", blocked, *arguments], capture_output=True, check=True, timeout=SECONDS)
+    report = json.loads(done.stdout)
+    assert {entry["kind"] for entry in report["results"]} == {"stream", "part", "end_to_end"}
+    assert [reason.split()[0] for reason in report["left_out"]] == ["window", "torch"]
+    assert report["ratios"] == []
+    assert "live" not in report

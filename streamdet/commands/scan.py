@@ -15,6 +15,7 @@ from streamdet.config import Config
 from streamdet.errors import SourceError
 from streamdet.scan import Result, Scanner, find_files
 
+WIDE = 160  # characters of a line where no terminal says how wide it is
 COLOURS = {"spoof": "red", "bona_fide": "green", "undecided": "yellow", "no_speech": "dim"}
 
 
@@ -40,7 +41,9 @@ def run_scan(config: Config, paths: Sequence[Path], *, as_json: bool) -> int:
                 progress.console.print(_shown(result.error), style="red", markup=False, highlight=False, soft_wrap=True)
             results.append(result)
     if not as_json:
-        Console().print(_table(results))
+        console = Console()
+        wide = console if console.is_terminal else Console(width=WIDE)
+        wide.print(_table(results))
     return SourceError.exit_code if any(result.error for result in results) else 0
 
 

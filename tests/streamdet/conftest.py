@@ -20,6 +20,12 @@ DEMO = Path(__file__).parents[2] / "streamdet" / "demo" / "demo.flac"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def hops(seconds: float) -> int:
+    """How many hops a sound of this length is scored in; a rest under 0.08 s is none."""
+    whole = int(seconds / 0.32)
+    return whole + (seconds - 0.32 * whole >= 0.08)
+
+
 def streamdet(*arguments: str | Path) -> list[str]:
     """The command as a user would type it, with this Python."""
     return [sys.executable, "-c", "from streamdet.cli import main; main()", *map(str, arguments)]

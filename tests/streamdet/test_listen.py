@@ -16,7 +16,7 @@ import zmq
 
 from streamdet.events import schema
 
-from .conftest import DEMO, Run, lines_until
+from .conftest import DEMO, Run, hops, lines_until
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -80,7 +80,7 @@ def test_a_failing_source_harms_no_other(run: Run, endpoint: str, tmp_path: Path
     events = [json.loads(line) for line in done.stdout.splitlines()]
     check_stream(events)
     good = [event for event in events if event["stream"] == "good" and event["type"] == "score"]
-    assert len(good) == int(np.ceil(soundfile.info(DEMO).duration / 0.32))
+    assert len(good) == hops(soundfile.info(DEMO).duration)
     assert [e["phase"] for e in events if e["stream"] == "bad"] == ["failed"]
     assert done.stderr.count("is empty (0 bytes)") == 2  # once when it happened, once in the summary
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import soxr
 
-from .conftest import DEMO, Run
+from .conftest import DEMO, Run, hops
 
 
 def parse(text: str) -> list[dict]:
@@ -20,7 +20,7 @@ def test_scan_and_listen_agree(run: Run, tmp_path: Path, endpoint: str) -> None:
     listened = run("listen", "-s", f"file:{DEMO}", "--speed", "max", "--json", "--publish", endpoint)
     assert listened.returncode == 0
     scores = [event for event in parse(listened.stdout) if event["type"] == "score"]
-    assert len(scores) == len(scanned["track"]) == int(np.ceil(soundfile.info(DEMO).duration / 0.32))
+    assert len(scores) == len(scanned["track"]) == hops(soundfile.info(DEMO).duration)
     for hop, score in zip(scanned["track"], scores, strict=True):
         assert hop["t"] == score["media_time"]
         assert hop["verdict"] == score["verdict"]

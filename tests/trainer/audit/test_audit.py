@@ -184,7 +184,7 @@ class TestShortcuts:
         features = np.zeros((800, len(NAMES)))
         features[:, 0] = [values[c.source] for c in clips]
         found = shortcuts(features, clips, rounds=20)
-        assert found.ungrouped > 0.99
+        assert found.ungrouped > 0.95
         assert found.auc < 0.75
 
     def test_groups_are_chosen_by_what_the_data_have(self) -> None:

@@ -54,7 +54,7 @@ def write_models(folder: Path, width: float) -> list[Path]:
         checkpoint = Path(scratch) / "random.pt"
         torch.save(random_network(width).checkpoint(), checkpoint)
         for precision in get_args(Precision):
-            name = f"random-{width:.2f}-{precision}"
+            name = f"random-{width:g}-{precision}"
             path = folder / f"{name}.onnx"
             export_model(checkpoint, path, precision, features, ModelInfo(name, created, width, precision))
             written.append(path)

@@ -12,7 +12,7 @@ from streamdet.audio.vad import CHUNK, CONTEXT, UNITS, VoiceActivity
 from trainer.silero import rearrange, unrolled
 
 PACKAGE = Path(__file__).parents[2] / "streamdet"
-PUBLISHED = PACKAGE / "models" / "silero-vad.onnx"
+PUBLISHED = Path(__file__).parent / "silero-vad.onnx"
 
 
 def published_probabilities(samples: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from streamdet.config import Config
 from streamdet.decide.alarm import AlarmConfig
 from streamdet.decide.calibrate import Platt, log_odds
 from streamdet.decide.judge import Judge, JudgeConfig
+from streamdet.decide.smooth import Cusum, CusumConfig
 from streamdet.decide.verdict import Rules
 from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
@@ -67,8 +68,27 @@ def judge_config(config: Config, info: ModelInfo) -> JudgeConfig:
     )
 
 
+def cusum_config(config: Config, info: ModelInfo) -> CusumConfig | None:
+    """Return how evidence is accumulated, or None where the operating point goes by the smoothed ``p_fake``.
+
+    An operating point with ``cusum_clip``, ``cusum_drift`` and ``cusum_cap`` (nats) accumulates; its thresholds are
+    probabilities of the accumulated evidence. What is absent has the default of :class:`CusumConfig`.
+    """
+    point = info.operating_points.get(config.operating_point, {})
+    if not any(key.startswith("cusum_") for key in point):
+        return None
+    usual = CusumConfig()
+    return CusumConfig(
+        window_seconds=config.windows.short,
+        clip=point.get("cusum_clip", usual.clip),
+        drift=point.get("cusum_drift", usual.drift),
+        cap=point.get("cusum_cap", usual.cap),
+    )
+
+
 def judge_maker(config: Config, info: ModelInfo) -> Callable[[], Judge]:
     """Return what makes the judge of a new stream; raises as :func:`judge_config` does."""
     settings = judge_config(config, info)
     platt = Platt(info.calibration.scale, info.calibration.offset)
-    return lambda: Judge(settings, platt)
+    cusum = cusum_config(config, info)
+    return lambda: Judge(settings, platt, None if cusum is None else Cusum(cusum))

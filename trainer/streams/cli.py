@@ -1,0 +1,52 @@
+"""The command ``trainer stream-eval``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.data.manifest import read_manifests
+from trainer.stream_eval import Options, run, store, summary
+from trainer.streams.hear import Setup
+from trainer.streams.script import scripts
+
+
+def stream_eval(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    manifests: Annotated[list[Path], typer.Argument(help="Manifest CSV files; audio lies beside them or at `path`.")],
+    split: Annotated[str, typer.Option(help="Split to splice; on `test` nothing is chosen, only judged.")] = "val",
+    hours: Annotated[float, typer.Option(help="Hours of human-only streams, at most six times what there is.")] = 3.0,
+    mixed: Annotated[float, typer.Option(help="Hours of streams with synthetic turns.")] = 1.5,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noise and impulse responses, see NAME.csv.")] = None,
+    clean: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of streams with an undistorted channel.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Draws turns, gaps and channels.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps what the network said of each stream.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all figures and the operating points.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Operating curve to draw, .svg or .png.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--store", help="Write points and figures into the model file and its card.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
+) -> None:
+    """Splice human and synthetic turns into streams; compare ways to raise the alarm, choose operating points.
+
+    The network hears each stream once; the decision logic is then replayed with every setting.
+
+    Example: `trainer stream-eval model.onnx val.csv --noise noise --out points.json --picture curve.svg --store`
+
+    Another, on the test split: `trainer stream-eval model.onnx test.csv --split test --json`
+    """
+    plan = scripts(read_manifests(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
+    options = Options(
+        split=split, seed=seed, judge_only=split == "test", cache=cache, processes=processes, picture=picture
+    )
+    result = run(Setup(model, noise, clean), plan, options)
+    if out is not None:
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if keep:
+        store(model, result, split)
+    typer.echo(json.dumps(result, indent=1) if as_json else summary(result))

@@ -61,8 +61,9 @@ class HopScorer:
 
     def score(self, slots: Slots, samples: FloatArray) -> Columns:
         """Advance the streams in ``slots`` ``[n]`` by one hop of ``samples`` (float32 ``[n, hop_samples]``)."""
-        probabilities, self._speech[slots] = self._voice_activity(samples, self._speech[slots])
         state = FrontEndState(self._context[slots], self._level[slots])
         features, state = self.front_end(samples, state)
         self._context[slots], self._level[slots] = state.context, state.level
+        gain = self.front_end.gain(state)[:, None]
+        probabilities, self._speech[slots] = self._voice_activity(samples * gain, self._speech[slots])
         return Columns(self.engine.step(slots, features), speech_share(probabilities))

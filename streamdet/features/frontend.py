@@ -9,6 +9,8 @@ import numpy as np
 from streamdet.features.level import LevelNorm, LevelState
 from streamdet.features.logmel import FloatArray, FrontEndConfig, LogMel
 
+SPEECH_LEVEL = 0.05  # RMS of full scale, -26 dBFS: the usual nominal level of active speech (ITU-T P.56)
+
 
 @dataclass(frozen=True, slots=True)
 class FrontEndState:
@@ -35,6 +37,14 @@ class FrontEnd:
         frames, context = self.logmel(samples, state.context)
         normalised, level = self.level(frames, state.level)
         return normalised, FrontEndState(context, level)
+
+    def gain(self, state: FrontEndState) -> FloatArray:
+        """Factor ``[streams]`` that brings each stream's running level to -26 dBFS, within ±40 dB."""
+        config = self.config
+        power = state.level[:, 0] / state.level[:, 1]  # mean over bands; by Parseval's theorem it stands for the square
+        square = power * config.mels * 2 / config.fft / float(np.square(np.hanning(config.window)).sum())
+        gain: FloatArray = np.clip(SPEECH_LEVEL / np.sqrt(square), 0.01, 100.0).astype(np.float32)
+        return gain
 
     def whole(self, samples: FloatArray) -> FloatArray:
         """Features ``[frames, mels]`` of one whole clip (float32 ``[n]``), as if it were a fresh stream."""

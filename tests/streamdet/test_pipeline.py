@@ -12,6 +12,7 @@ import soundfile
 from streamdet.assembly import bundled_model, judge_maker
 from streamdet.audio.block import Block, End, Status
 from streamdet.config import Config
+from streamdet.decide.calibrate import log_odds
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.events import Alert, Event, Score, State
 from streamdet.pipeline import Pipeline
@@ -223,3 +224,15 @@ def test_sound_that_was_overwritten_unread_is_said_and_the_stream_starts_anew(sp
     totals = pipeline.totals["a"]
     assert totals.overrun == pytest.approx((times[jump] - times[jump - 1] - 0.32) * 16_000, abs=1)
     assert totals.lost_seconds == pytest.approx(totals.overrun / 16_000)
+
+
+@pytest.mark.parametrize("decibels", [-30, -12])
+def test_gain_moves_neither_speech_nor_score(speech: np.ndarray, decibels: float) -> None:
+    loud, quiet = [], []
+    run(make_pipeline(loud), {"a": cut("a", speech[:320_000], 5_120)})
+    softer = (speech[:320_000] * 10 ** (decibels / 20)).astype(np.float32)
+    run(make_pipeline(quiet), {"a": cut("a", softer, 5_120)})
+    for before, after in zip(scores(loud, "a"), scores(quiet, "a"), strict=True):
+        assert after.verdict == before.verdict
+        if before.p_fake is not None and after.p_fake is not None:
+            assert log_odds(after.p_fake) == pytest.approx(log_odds(before.p_fake), abs=0.3)

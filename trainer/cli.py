@@ -35,6 +35,7 @@ from trainer.export import Precision, export_model
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
 from trainer.stamp import restamp
+from trainer.streams.cli import stream_eval
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -289,6 +290,7 @@ def main() -> None:
 
 
 register(app)
+app.command()(stream_eval)
 
 
 if __name__ == "__main__":

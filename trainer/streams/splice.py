@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 from streamdet.features.logmel import FloatArray
 from trainer.augment import Bank, WaveAugment
@@ -57,7 +58,9 @@ class Splicer:
         rng = np.random.default_rng(script.seed)
         parts = [voice(line, rng) for line in script.lines]
         begins, total = _lay_out([len(part) for part in parts], rng)
-        out = room(total, level=rng.uniform(*ROOM_DB), seed=int(rng.integers(2**31)))
+        # The room's noise is made by one Fourier transform, which is slow for lengths with large prime factors.
+        floor = room(next_fast_len(total), level=rng.uniform(*ROOM_DB), seed=int(rng.integers(2**31)))
+        out = floor[:total]
         for begin, part in zip(begins, parts, strict=True):
             out[begin : begin + len(part)] += part
         channel = WaveAugment(self.bank, clean=self.clean, without=UNSTEADY)

@@ -99,9 +99,7 @@ def test_short_turns_do_not_count_as_missed() -> None:
 
 def test_intervals_hold_the_figure_and_no_alarm_is_no_proof() -> None:
     streams = [heard([(0, 400)], seed=s, source=f"h{s}", mixed=False) for s in range(5)]
-    streams += [
-        heard([(0, 30), (1, 30), (0, 30)], seed=s, source=f"m{s}", level=2.0 - s, spread=0.5) for s in range(4)
-    ]
+    streams += [heard([(0, 30), (1, 30), (0, 30)], seed=s, source=f"m{s}", level=2.0 - s, spread=0.5) for s in range(4)]
     tracks = [ready(s, Platt()) for s in streams]
     tally = tally_of(tracks, [gather(t, ema(1.0)) for t in tracks], AlarmConfig(raise_at=0.5, clear_at=0.0))
     bounds = intervals(tally, draws=200)

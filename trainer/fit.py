@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from rich import progress as bars
+from rich.console import Console
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -131,12 +134,14 @@ class Fit:
     def run(self, report: Report) -> None:
         """Train until the limit; evaluate and save on the way and at the end."""
         share = 0.0
-        while share < 1.0:
-            self._refresh()
-            share, evaluate = self._train_step()
-            self.step += 1
-            if evaluate or share >= 1.0:
-                self._pause(share, report)
+        with _bar(shown=self.rank == 0) as show:
+            while share < 1.0:
+                self._refresh()
+                share, evaluate = self._train_step()
+                self.step += 1
+                show(f"step {self.step}  loss {self.loss:.3f}", share)
+                if evaluate or share >= 1.0:
+                    self._pause(share, report)
 
     def _pause(self, share: float, report: Report) -> None:
         if self.rank == 0:
@@ -310,6 +315,17 @@ def append_log(path: Path, state: Progress) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
+    """Give a function that takes a text and the share that is done; both show where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
+    hidden = not (shown and console.is_terminal)
+    with bars.Progress(*columns, console=console, disable=hidden, redirect_stdout=False) as bar:
+        task = bar.add_task("fitting", total=1.0)
+        yield lambda text, share: bar.update(task, description=text, completed=share)
 
 
 def fit(task: Task, report: Report) -> None:

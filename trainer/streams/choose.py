@@ -78,16 +78,17 @@ def settings(hop_seconds: float) -> Iterator[Setting]:
             for gap in (1.0, 2.0):
                 yield Setting(method, min_seconds, gap)
     for clip in (1.0, 2.0, 4.0):
-        for drift in (0.0, 0.5, 1.0, 2.0):
+        for drift in (0.0, 0.5, 1.0, 1.5):
             for cap in (3.0, 6.0, 12.0):
                 yield Setting(cusum(CusumConfig(clip=clip, drift=drift, cap=cap)), 0.0, 2.0)
 
 
-def thresholds(method: Method) -> Array:
-    """Evidence in nats at which a method may raise, falling."""
-    if method.cusum is None:
-        return np.arange(8.0, -2.01, -0.25)
-    return np.arange(0.95, 0.0, -0.03) * method.cusum.cap
+def thresholds(evidence: Sequence[Array]) -> Array:
+    """Evidence in nats at which to raise, falling: above all there is, then at ever larger shares of all hops."""
+    values = np.concatenate(evidence)
+    values = values[~np.isnan(values)]
+    tail = np.unique(np.quantile(values, 1.0 - np.geomspace(1e-4, 0.4, 60)))[::-1]
+    return np.concatenate(([float(values.max()) + 0.1], tail[(tail > 0.0) | (values.min() < 0.0)]))
 
 
 def sweep(tracks: Sequence[Track], setting: Setting) -> Curve:
@@ -95,7 +96,7 @@ def sweep(tracks: Sequence[Track], setting: Setting) -> Curve:
     evidence = [gather(track, setting.method) for track in tracks]
     chosen: list[float] = []
     tallies: list[Tally] = []
-    for raise_at in thresholds(setting.method).tolist():
+    for raise_at in thresholds(evidence).tolist():
         tally = tally_of(tracks, evidence, setting.alarm(raise_at))
         chosen.append(raise_at)
         tallies.append(tally)

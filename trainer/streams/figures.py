@@ -134,6 +134,7 @@ class Tally:
                 "sources": len({stream.source for stream in self.human}),
                 "false_alarms": self.false_alarms,
                 "per_hour": self.per_hour,
+                "by_source": _by_source(self.human),
             },
             "turns_of_6_s": {
                 "turns": len(self.long_turns),
@@ -162,6 +163,14 @@ def _prompt(caught: Caught) -> bool:
 
 def _share(flags: Sequence[bool]) -> float:
     return float(np.mean(flags)) if flags else 0.0
+
+
+def _by_source(streams: Sequence[Outcome]) -> dict[str, int]:
+    """Count false alarms of each source that has any."""
+    alarms: dict[str, int] = {}
+    for stream in streams:
+        alarms[stream.source] = alarms.get(stream.source, 0) + stream.false_alarms
+    return {source: count for source, count in sorted(alarms.items()) if count}
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float | None]:

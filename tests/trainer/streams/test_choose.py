@@ -22,7 +22,7 @@ SUM = Setting(cusum(CusumConfig(clip=2.0, drift=0.0, cap=6.0)), 0.0, 2.0)
 def streams() -> list[Heard]:
     """Six human sources, one of them hard, and twelve mixed streams."""
     human = [
-        heard([(0, 700)], level=1.0 if s == 0 else 2.0, spread=6.0, seed=s, source=f"h{s}", mixed=False)
+        heard([(0, 700)], level=0.5 if s == 0 else 2.0, spread=4.0, seed=s, source=f"h{s}", mixed=False)
         for s in range(6)
     ]
     turns = [(0, 20), (1, 30), (0, 25), (1, 35), (0, 30)]
@@ -77,8 +77,11 @@ def test_sources_left_out_have_more_false_alarms_where_one_is_hard(curve: Curve)
 
 def test_a_budget_that_hours_cannot_show_is_extrapolated(curve: Curve) -> None:
     observed = curve.thresholds[curve.within(0.0)]
-    assert raising(curve, 0.0, 0.01) > observed
-    assert raising(curve, 0.0, 100.0) == observed  # this one the hours can show
+    rates = np.log([tally.per_hour for tally in curve.tallies if tally.false_alarms >= 3])
+    slope, level = np.polyfit(curve.thresholds[-len(rates) :], rates, 1)
+    assert raising(curve, 0.0, 0.2) == pytest.approx(max(observed, (np.log(0.2) - level) / slope))
+    assert raising(curve, 0.0, 0.2) > curve.thresholds[curve.within(1.0)]
+    assert raising(curve, 6.0, 100.0) == curve.thresholds[curve.within(6.0)]  # this one the hours can show
 
 
 @pytest.mark.parametrize("setting", [AVERAGE, SUM])

@@ -17,11 +17,11 @@ from tests.trainer import corpus
 from trainer import cli
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip, read_manifest
-from trainer.demo.join import frame_levels
+from trainer.demo.join import RATE, frame_levels
 from trainer.export import ExportReport
 from trainer.streams.hear import Setup, hear_all
 from trainer.streams.script import LONGEST, SHORTEST, scripts
-from trainer.streams.splice import RATE, Splicer
+from trainer.streams.splice import Splicer
 
 DEMO = Path(cli.__file__).parents[1] / "streamdet" / "demo"
 RUNNER = CliRunner()
@@ -48,12 +48,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clips(manifest: Path) -> list[Clip]:
+def speech(manifest: Path) -> list[Clip]:
     return read_manifest(manifest)
 
 
-def test_scripts_repeat_with_the_seed_alternate_and_keep_sources_apart(clips: list[Clip]) -> None:
-    first, again, other = (scripts(clips, human_hours=0.1, mixed_hours=0.1, seed=s) for s in (1, 1, 2))
+def test_scripts_repeat_with_the_seed_alternate_and_keep_sources_apart(speech: list[Clip]) -> None:
+    first, again, other = (scripts(speech, human_hours=0.1, mixed_hours=0.1, seed=s) for s in (1, 1, 2))
     assert first == again != other
     for script in first:
         labels = [line.label for line in script.lines]
@@ -69,16 +69,16 @@ def test_scripts_repeat_with_the_seed_alternate_and_keep_sources_apart(clips: li
     assert sum(line.seconds >= SHORTEST for s in first for line in s.lines) > 20
 
 
-def test_all_human_clips_are_heard_before_any_comes_again(clips: list[Clip]) -> None:
-    for script in scripts(clips, human_hours=0.2, mixed_hours=0.0, seed=0):
-        there = {c.id for c in clips if c.source == script.lines[0].source}
+def test_all_human_clips_are_heard_before_any_comes_again(speech: list[Clip]) -> None:
+    for script in scripts(speech, human_hours=0.2, mixed_hours=0.0, seed=0):
+        there = {c.id for c in speech if c.source == script.lines[0].source}
         dealt = [c.id for line in script.lines for c in line.clips]
         assert set(dealt[: 2 * len(there)]) == there
 
 
-def test_truth_lies_where_the_voices_are_and_both_classes_are_equally_loud(clips: list[Clip]) -> None:
+def test_truth_lies_where_the_voices_are_and_both_classes_are_equally_loud(speech: list[Clip]) -> None:
     louder: dict[int, list[float]] = {0: [], 1: []}
-    for script in [s for s in scripts(clips, human_hours=0.01, mixed_hours=0.15, seed=3) if s.mixed]:
+    for script in [s for s in scripts(speech, human_hours=0.01, mixed_hours=0.15, seed=3) if s.mixed]:
         samples, turns = Splicer(clean=1.0)(script)
         levels = frame_levels(samples)
         quiet = np.ones(len(levels), bool)
@@ -91,15 +91,15 @@ def test_truth_lies_where_the_voices_are_and_both_classes_are_equally_loud(clips
     assert abs(np.mean(louder[0]) - np.mean(louder[1])) < 3.0
 
 
-def test_one_class_alone_is_refused(clips: list[Clip]) -> None:
+def test_one_class_alone_is_refused(speech: list[Clip]) -> None:
     with pytest.raises(DataError, match="human and synthetic"):
-        scripts([c for c in clips if c.label], human_hours=1.0, mixed_hours=1.0, seed=0)
+        scripts([c for c in speech if c.label], human_hours=1.0, mixed_hours=1.0, seed=0)
 
 
 def test_what_was_heard_is_kept_and_does_not_depend_on_neighbours(
-    clips: list[Clip], exported: dict[str, ExportReport], tmp_path: Path
+    speech: list[Clip], exported: dict[str, ExportReport], tmp_path: Path
 ) -> None:
-    plan = [replace(s, lines=s.lines[:3]) for s in scripts(clips, human_hours=0.01, mixed_hours=0.1, seed=0)[-2:]]
+    plan = [replace(s, lines=s.lines[:3]) for s in scripts(speech, human_hours=0.01, mixed_hours=0.1, seed=0)[-2:]]
     setup = Setup(exported["int8"].path)
     done: list[float] = []
     fresh = hear_all(setup, plan, cache=tmp_path / "kept", progress=done.append)

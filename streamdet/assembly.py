@@ -16,6 +16,7 @@ from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError
+from streamdet.parts import Part
 
 BUNDLED_MODEL = "streamdet.onnx"
 
@@ -32,6 +33,11 @@ def load_engine(config: Config) -> Engine:
         ModelError: it is missing, damaged, or does not fit this version.
     """
     return OnnxEngine(config.model or bundled_model(), max_batch=config.batch)
+
+
+def make_parts(config: Config) -> list[Part]:  # noqa: ARG001  no part is there yet
+    """Make what runs beside scoring, as configured; nothing is opened yet."""
+    return []
 
 
 def judge_config(config: Config, info: ModelInfo) -> JudgeConfig:

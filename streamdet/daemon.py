@@ -12,9 +12,11 @@ from types import FrameType
 import structlog
 from rich.console import Console
 
-from streamdet.assembly import judge_maker, load_engine
+from streamdet.assembly import judge_maker, load_engine, make_parts
 from streamdet.audio.block import Block, End, Status
+from streamdet.audio.ring import Span
 from streamdet.config import Config
+from streamdet.engine.modelfile import ModelInfo
 from streamdet.errors import StreamdetError
 from streamdet.events import DAEMON, Health, Sequencer, utc
 from streamdet.notify import Notifier
@@ -93,7 +95,9 @@ class Listener:
         self._stop = threading.Event()
         self._seconds = seconds
         self._patient = all(not source.live for source in sources)
-        self._fanout = Fanout([self._queue(sink) for sink in _open_sinks(config, json=json)])
+        self._parts = make_parts(config)
+        sinks = _open_sinks(config, json=json) + [sink for part in self._parts for sink in part.sinks()]
+        self._fanout = Fanout([self._queue(sink) for sink in sinks])
         self._pipeline = Pipeline(
             self._engine,
             judge,
@@ -101,6 +105,7 @@ class Listener:
             batch=config.batch,
             ring_seconds=config.ring_seconds,
             gap_reset=config.gap_reset,
+            taps=[tap for part in self._parts for tap in part.taps()],
         )
         self._threads = [SourceThread(source, self._pipeline, self._stop) for source in sources]
         self._notifier = Notifier()
@@ -111,6 +116,8 @@ class Listener:
         """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            for part in self._parts:
+                part.start(self)
             for thread in self._threads:
                 thread.start()
             log.info("listening", engine=self._engine.name, model=self._engine.info.digest[:12])
@@ -131,7 +138,8 @@ class Listener:
             self._notifier.watchdog()
         if time.monotonic() >= self._health_due:
             self._health_due += HEALTH_SECONDS
-            self._fanout.emit(self._health())
+            self._sequencer.next(DAEMON)
+            self._fanout.emit(self.health())
 
     def _over(self) -> bool:
         if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
@@ -146,14 +154,32 @@ class Listener:
             if thread.ident is not None:
                 thread.join(FAREWELL_SECONDS)
         self._pipeline.finish("stopped", FAREWELL_SECONDS)
-        self._fanout.emit(self._health())
+        self._sequencer.next(DAEMON)
+        self._fanout.emit(self.health())
         self._fanout.close()
+        for part in self._parts:
+            part.close()
         self._engine.close()
 
-    def _health(self) -> Health:
+    @property
+    def model(self) -> ModelInfo:
+        """What the model file that scores says of itself."""
+        return self._engine.info
+
+    @property
+    def queues(self) -> Sequence[QueueSink]:
+        """The queue before each sink, with its counters."""
+        return self._fanout.sinks
+
+    def sound(self, stream: str, start: int, stop: int) -> Span | None:
+        """Copy samples of a stream's clock as far as its ring still holds them; None where it is over."""
+        return self._pipeline.sound(stream, start, stop)
+
+    def health(self) -> Health:
+        """How the daemon fares now; its ``seq`` is the one of the last health event."""
         pipeline = self._pipeline
         return Health(
-            seq=self._sequencer.next(DAEMON),
+            seq=max(1, self._sequencer.last(DAEMON)),
             time=utc(time.time()),
             media_time=round(sum(t.seconds for t in pipeline.totals.values()), 3),
             model=self._engine.info.digest,

@@ -214,3 +214,7 @@ class Sequencer:
         number = self._last.get(stream, 0) + 1
         self._last[stream] = number
         return number
+
+    def last(self, stream: str) -> int:
+        """Return the number handed out last, 0 where there was none."""
+        return self._last.get(stream, 0)

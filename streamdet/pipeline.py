@@ -9,19 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypedDict
 
 import numpy as np
 
 from streamdet.audio.block import Block, End, Item, Status
+from streamdet.audio.ring import Span
 from streamdet.decide.alarm import Transition
-from streamdet.decide.judge import Judge, Judgement, Summary
+from streamdet.decide.judge import Judge, Summary
 from streamdet.decide.window import Column
 from streamdet.engine.base import Engine
 from streamdet.engine.scorer import HopScorer
 from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
+from streamdet.features.logmel import FloatArray
+from streamdet.tap import Heard, Tap
 from streamdet.voice import Hop, Voice
 
 SILENCED: Final = ("recovering", "failed")  # phases of a source that gives no sound
@@ -73,7 +76,7 @@ class Pipeline:
         batch: most hops scored in one call.
         ring_seconds: audio kept per stream.
         gap_reset: seconds of missing audio after which a stream's state starts anew.
-        observe: receives stream, column and judgement of each hop.
+        taps: each is shown every hop on the scoring thread, after its score was emitted; must not block.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Pipeline:
         batch: int = 32,
         ring_seconds: float = 64.0,
         gap_reset: float = 2.0,
-        observe: Callable[[str, Column, Judgement], None] | None = None,
+        taps: Sequence[Tap] = (),
     ) -> None:
         self.engine = engine
         self.totals: dict[str, Totals] = {}
@@ -94,7 +97,7 @@ class Pipeline:
         self._front_end = engine.info.front_end
         self._judge = judge
         self._emit = emit
-        self._observe = observe
+        self._taps = tuple(taps)
         self._batch = batch
         self._ring_seconds = ring_seconds
         self._gap_reset = gap_reset
@@ -158,6 +161,11 @@ class Pipeline:
         """Age in seconds of the oldest complete hop that waits to be scored."""
         waiting = [v.waiting_since for v in list(self._voices.values()) if v.ready]
         return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+
+    def sound(self, stream: str, start: int, stop: int) -> Span | None:
+        """Copy samples ``[start, stop)`` of a stream's clock as far as they are held; None where there is no stream."""
+        voice = self._voices.get(stream)
+        return None if voice is None else voice.ring.slice(start, stop)
 
     def _note(self, note: Status) -> None:
         voice = self._voices.get(note.stream)
@@ -242,7 +250,7 @@ class Pipeline:
                 self._restart(stream, hop)
             if hop.lost == len(hop.samples):
                 stream.missing += self._front_end.hop_seconds
-                self._decide(stream, hop, Column(0.0, 0.0, 0.0, 1.0))
+                self._decide(stream, hop, Column(0.0, 0.0, 0.0, 1.0), None)
         if heard:
             self._score_heard(heard)
         self.hops += len(taken)
@@ -255,10 +263,10 @@ class Pipeline:
             stream.missing = 0.0
         slots = np.array([stream.slot for stream, _ in heard], np.intp)
         columns = self._scorer.score(slots, np.stack([hop.samples for _, hop in heard]))
-        for (stream, hop), (logit, attention), speech in zip(
-            heard, columns.column.tolist(), columns.speech.tolist(), strict=True
+        for (stream, hop), (logit, attention), speech, features in zip(
+            heard, columns.column.tolist(), columns.speech.tolist(), columns.features, strict=True
         ):
-            self._decide(stream, hop, Column(logit, attention, speech, hop.lost / len(hop.samples)))
+            self._decide(stream, hop, Column(logit, attention, speech, hop.lost / len(hop.samples)), features)
 
     def _restart(self, stream: _Stream, hop: Hop) -> None:
         """Forget everything from before a long gap: the voice after it may be another."""
@@ -266,7 +274,7 @@ class Pipeline:
         self._tell_alerts(stream, stream.judge.restart(at))
         self._scorer.reset(stream.slot)
 
-    def _decide(self, stream: _Stream, hop: Hop, column: Column) -> None:
+    def _decide(self, stream: _Stream, hop: Hop, column: Column, features: FloatArray | None) -> None:
         at = stream.voice.seconds(hop.end)
         age = time.monotonic() - hop.arrived
         stream.heard_at = time.time() - age
@@ -279,8 +287,6 @@ class Pipeline:
         totals.verdicts[judgement.verdict] += 1
         if judgement.p_fake is not None:
             totals.peak = max(totals.peak or 0.0, judgement.p_fake)
-        if self._observe is not None:
-            self._observe(stream.voice.name, column, judgement)
         self._emit(
             Score(
                 **self._envelope(stream.voice.name, stream.heard_at, at),
@@ -292,6 +298,8 @@ class Pipeline:
                 latency_ms=round(1e3 * (time.monotonic() - hop.arrived), 3),
             )
         )
+        for tap in self._taps:
+            tap(Heard(stream.voice.name, hop, features, column, judgement))
         self._tell_alerts(stream, judgement.alerts)
 
     def _tell_alerts(self, stream: _Stream, transitions: Iterable[Transition]) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 from streamdet.assembly import judge_maker, load_engine
 from streamdet.audio.block import Status
 from streamdet.config import Config
-from streamdet.decide.judge import Judgement
-from streamdet.decide.window import Column
 from streamdet.errors import SourceError
 from streamdet.events import Alert, Event, Verdict
 from streamdet.pipeline import Pipeline
 from streamdet.sources.file import FileSource
+from streamdet.tap import Heard
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".w64", ".caf"})
 
@@ -74,7 +73,7 @@ class Scanner:
             batch=config.batch,
             ring_seconds=config.ring_seconds,
             gap_reset=config.gap_reset,
-            observe=self._observe,
+            taps=(self._observe,),
         )
         self._count = 0
 
@@ -121,7 +120,8 @@ class Scanner:
             error=error,
         )
 
-    def _observe(self, _stream: str, column: Column, judgement: Judgement) -> None:
+    def _observe(self, heard: Heard) -> None:
+        column, judgement = heard.column, heard.judgement
         self._track.append(
             {
                 "t": round(judgement.media_time, 3),

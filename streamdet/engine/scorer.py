@@ -14,10 +14,14 @@ from streamdet.features.logmel import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """One row a stream: the network's ``column`` ``[n, 2]`` and the share of speech ``[n]`` of the same hop."""
+    """One row a stream: the network's ``column`` ``[n, 2]``, the share of speech ``[n]`` and the features of one hop.
+
+    ``features`` are float32 ``[n, hop_frames, mels]``.
+    """
 
     column: FloatArray
     speech: FloatArray
+    features: FloatArray
 
 
 class HopScorer:
@@ -66,4 +70,4 @@ class HopScorer:
         self._context[slots], self._level[slots] = state.context, state.level
         gain = self.front_end.gain(state)[:, None]
         probabilities, self._speech[slots] = self._voice_activity(samples * gain, self._speech[slots])
-        return Columns(self.engine.step(slots, features), speech_share(probabilities))
+        return Columns(self.engine.step(slots, features), speech_share(probabilities), features)

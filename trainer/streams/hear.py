@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from streamdet import tap
 from streamdet.audio.block import Block
-from streamdet.decide.judge import Judge, Judgement
-from streamdet.decide.window import Column
+from streamdet.decide.judge import Judge
 from streamdet.engine.modelfile import read_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.events import Event
@@ -107,10 +107,11 @@ def listen(model: Path, streams: dict[str, FloatArray]) -> dict[str, Array]:
     """Columns (as in :class:`Heard`) of streams of 16 kHz samples, side by side through one pipeline."""
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in streams}
 
-    def observe(name: str, column: Column, judgement: Judgement) -> None:
-        rows[name].append((judgement.media_time, column.logit, column.attention, column.speech, column.lost))
+    def observe(seen: tap.Heard) -> None:
+        column, judgement = seen.column, seen.judgement
+        rows[seen.stream].append((judgement.media_time, column.logit, column.attention, column.speech, column.lost))
 
-    pipeline = Pipeline(OnnxEngine(model, max_batch=TOGETHER), Judge, _ignore, batch=TOGETHER, observe=observe)
+    pipeline = Pipeline(OnnxEngine(model, max_batch=TOGETHER), Judge, _ignore, batch=TOGETHER, taps=(observe,))
     for begin in range(0, max(map(len, streams.values())), RATE):
         for name, samples in streams.items():
             if begin < len(samples):

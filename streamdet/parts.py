@@ -1,0 +1,64 @@
+"""What ``listen`` runs beside sources and scoring: event store, evidence, metrics, live page. One protocol for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from streamdet.audio.ring import Span
+from streamdet.engine.modelfile import ModelInfo
+from streamdet.events import Health
+from streamdet.sinks.base import Sink
+from streamdet.sinks.queue import QueueSink
+from streamdet.tap import Tap
+
+
+class Inside(Protocol):
+    """What a part may look at and ask for while the daemon runs; every method may be called from any thread."""
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the model file that scores says of itself."""
+        ...
+
+    @property
+    def queues(self) -> Sequence[QueueSink]:
+        """The queue before each sink, with its counters."""
+        ...
+
+    def health(self) -> Health:
+        """How the daemon fares now; its ``seq`` is the one of the last health event."""
+        ...
+
+    def sound(self, stream: str, start: int, stop: int) -> Span | None:
+        """Copy samples ``[start, stop)`` of a stream's clock as far as its ring holds them; None where it is over."""
+        ...
+
+
+class Part(Protocol):
+    """Something that ``listen`` runs beside scoring; :func:`streamdet.assembly.make_parts` lists them all."""
+
+    @property
+    def name(self) -> str:
+        """Short name for logs."""
+        ...
+
+    def sinks(self) -> Sequence[Sink]:
+        """List the sinks through which the part hears events; each gets a queue and a thread of its own."""
+        ...
+
+    def taps(self) -> Sequence[Tap]:
+        """List what is shown every hop on the scoring thread."""
+        ...
+
+    def start(self, inside: Inside) -> None:
+        """Begin, before the first hop is scored.
+
+        Raises:
+            StreamdetError: it cannot run; nothing is left running and ``listen`` ends.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop, after the last event has been passed on; called once, also where ``start`` was not."""
+        ...

@@ -54,7 +54,7 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """Text of the ``streamdet`` entry; the digest is not part of it."""
-        stored = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        stored = {"schema": SCHEMA, **dataclasses.asdict(self), "front_end": self.front_end.to_dict()}
         del stored["digest"]
         return json.dumps(stored, sort_keys=True)
 

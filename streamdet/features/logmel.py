@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ class FrontEndConfig:
     ``rate`` is in Hz; ``window``, ``hop`` and ``fft`` in samples; ``low`` and ``high`` in Hz; ``hop_frames`` is the
     number of frames of one streaming hop. ``level_seconds`` is the time constant of the level tracker and ``floor``
     and ``scale`` its clipping (nats below the running level) and divisor, see :class:`streamdet.features.LevelNorm`.
+    ``bands`` says on which scale the bands are spaced equally.
     """
 
     rate: int = 16_000
@@ -44,6 +45,7 @@ class FrontEndConfig:
     level_seconds: float = 3.0
     floor: float = 12.0
     scale: float = 4.0
+    bands: Literal["mel", "linear"] = "mel"
 
     @property
     def hop_samples(self) -> int:
@@ -56,15 +58,16 @@ class FrontEndConfig:
         return self.hop_samples / self.rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; ``bands`` only where they are not mel bands, as files from before it was there."""
+        values = dataclasses.asdict(self)
+        return values if self.bands != "mel" else {k: v for k, v in values.items() if k != "bands"}
 
 
 def mel_filters(config: FrontEndConfig) -> FloatArray:
-    """Triangular filters ``[fft // 2 + 1, mels]``, float32, unit peak, equally spaced on the HTK mel scale."""
+    """Triangular filters ``[fft // 2 + 1, mels]``, float32, unit peak, equally spaced on the HTK mel scale or in Hz."""
 
     def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return 1127.0 * np.log1p(hz / 700.0)
+        return hz if config.bands == "linear" else 1127.0 * np.log1p(hz / 700.0)
 
     low, high = mel(np.array([config.low, config.high]))
     edges = np.linspace(low, high, config.mels + 2)

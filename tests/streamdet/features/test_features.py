@@ -46,6 +46,23 @@ def test_equals_kaldi(mels: int) -> None:
     assert np.abs(ours[0] - theirs).mean() < 1e-5
 
 
+def test_linear_bands_are_equally_wide_and_hear_a_tone_where_it_is() -> None:
+    config = FrontEndConfig(mels=96, bands="linear")
+    spacing = (config.high - config.low) / 97
+    time = np.arange(16_000) / 16_000
+    for tone in (500.0, 3_000.0, 7_500.0):
+        logmel = LogMel(config)
+        frames, _ = logmel(np.sin(2 * np.pi * tone * time).astype(np.float32)[None], logmel.start())
+        centre = config.low + (int(frames[0, 50].argmax()) + 1) * spacing
+        assert abs(centre - tone) <= spacing
+
+
+def test_mel_bands_are_not_named_so_that_older_files_describe_the_same() -> None:
+    assert "bands" not in FrontEndConfig().to_dict()
+    linear = FrontEndConfig(bands="linear")
+    assert FrontEndConfig(**linear.to_dict()) == linear
+
+
 @given(chunks=st.lists(st.integers(0, 9_000), min_size=1, max_size=30), seed=st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_chunked_equals_whole(chunks: list[int], seed: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -204,10 +204,13 @@ def schema() -> dict[str, Any]:
 
 
 class Sequencer:
-    """Hands out ``seq``: one gapless count per stream over all its events. One thread numbers and sends events."""
+    """Hands out ``seq``: one gapless count per stream over all its events. One thread numbers and sends events.
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+    ``last`` has the numbers handed out last in an earlier life of the process, by stream: the count goes on from there.
+    """
+
+    def __init__(self, last: Mapping[str, int] | None = None) -> None:
+        self._last: dict[str, int] = dict(last or {})
 
     def next(self, stream: str) -> int:
         """Count one more event of the stream and return its number, 1 for the first."""

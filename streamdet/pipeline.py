@@ -77,6 +77,7 @@ class Pipeline:
         ring_seconds: audio kept per stream.
         gap_reset: seconds of missing audio after which a stream's state starts anew.
         taps: each is shown every hop on the scoring thread, after its score was emitted; must not block.
+        sequencer: numbers the events; one that begins at 1 where absent.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Pipeline:
         ring_seconds: float = 64.0,
         gap_reset: float = 2.0,
         taps: Sequence[Tap] = (),
+        sequencer: Sequencer | None = None,
     ) -> None:
         self.engine = engine
         self.totals: dict[str, Totals] = {}
@@ -101,7 +103,7 @@ class Pipeline:
         self._batch = batch
         self._ring_seconds = ring_seconds
         self._gap_reset = gap_reset
-        self._sequencer = Sequencer()
+        self._sequencer = sequencer or Sequencer()
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
         self._notes: deque[tuple[Status, Voice | None]] = deque()  # with the ended voice that is closed first

@@ -55,6 +55,9 @@ def listen(
     publish: Annotated[
         str | None, typer.Option(help=f"ZeroMQ endpoint of the events; {DEFAULT_ENDPOINT} by default, `none` for none.")
     ] = None,
+    web: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the live page, such as 127.0.0.1:8765; off by default.")
+    ] = None,
     model: ModelOption = None,
     speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
     window: Annotated[list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")] = None,
@@ -70,6 +73,8 @@ def listen(
     Examples:
         streamdet listen --demo
 
+        streamdet listen --demo --web 127.0.0.1:8765
+
         streamdet listen --device 0
 
         streamdet listen -s 'rtp://0.0.0.0:5004' -s 'zmq://127.0.0.1:5570?mode=pull'
@@ -79,7 +84,12 @@ def listen(
     from streamdet.daemon import Listener
 
     settings = _settings(
-        config, model=model, publish=publish, windows=_windows(window), alarm={"raise": raise_at, "clear": clear_at}
+        config,
+        model=model,
+        publish=publish,
+        windows=_windows(window),
+        alarm={"raise": raise_at, "clear": clear_at},
+        web={"listen": web},
     )
     sources = _sources(settings, source or [], device or [], demo=demo, speed=speed)
     listener = Listener(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +48,25 @@ class AlarmSection(Section):
     update: float = Field(5.0, gt=0.0, le=3600.0, description="Seconds between updates of a raised alert")
 
 
+class WebSection(Section):
+    """``[web]``: the live page; off where ``listen`` is absent."""
+
+    listen: str | None = Field(None, description="HOST:PORT of the page, such as 127.0.0.1:8765; port 0 takes any")
+    auth: Literal["auto", "token", "basic", "none"] = Field(
+        "auto", description="Who may look: auto is none on loopback and token elsewhere; none is refused elsewhere"
+    )
+    token_file: Path | None = Field(None, description="File with the token; made anew at each start where absent")
+    password_file: Path | None = Field(None, description="File with one line USER:PASSWORD, for auth = basic")
+    hosts: tuple[str, ...] = Field((), description="Names under which browsers may ask for the page, without port")
+    certificate: Path | None = Field(None, description="PEM file with the certificate chain; the page is then https")
+    key: Path | None = Field(None, description="PEM file with the key of the certificate")
+    clients: int = Field(64, ge=1, le=1024, description="Most pages connected at once")
+    uploads: bool = Field(default=True, description="Whether sound files may be dropped on the page and scored")
+    upload_mb: int = Field(64, ge=1, le=2048, description="Largest file taken, in MB")
+    upload_seconds: float = Field(1800.0, ge=1.0, le=36_000.0, description="Longest recording taken, in seconds")
+    waiting: int = Field(4, ge=1, le=64, description="Most files that wait to be scored")
+
+
 class Config(Section):
     """The whole file."""
 
@@ -62,6 +81,7 @@ class Config(Section):
     source: tuple[SourceSection, ...] = Field((), description="The sources")
     windows: WindowSection = WindowSection()
     alarm: AlarmSection = AlarmSection()
+    web: WebSection = WebSection()
 
 
 def load(path: Path) -> Config:

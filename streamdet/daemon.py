@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import structlog
@@ -27,7 +27,7 @@ from streamdet.sinks.jsonl import JsonLinesSink
 from streamdet.sinks.queue import QueueSink
 from streamdet.sinks.terminal import TerminalSink
 from streamdet.sinks.zeromq import ZeroMQSink
-from streamdet.sources.base import Source
+from streamdet.sources.base import Counted, Source
 
 log = structlog.get_logger(__name__)
 HEALTH_SECONDS = 5.0
@@ -170,6 +170,11 @@ class Listener:
     def queues(self) -> Sequence[QueueSink]:
         """The queue before each sink, with its counters."""
         return self._fanout.sinks
+
+    def sources(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+        """Counters of those sources that count, by source, then by stream, then by counter."""
+        counted = [thread.source for thread in self._threads if isinstance(thread.source, Counted)]
+        return {source.name: source.counters() for source in counted}
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock as far as its ring still holds them; None where it is over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamdet.audio.ring import Span
@@ -28,6 +28,10 @@ class Inside(Protocol):
 
     def health(self) -> Health:
         """How the daemon fares now; its ``seq`` is the one of the last health event."""
+        ...
+
+    def sources(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+        """Counters of those sources that count, by source, then by stream, then by counter; see ``sources/base.py``."""
         ...
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:

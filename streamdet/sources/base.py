@@ -1,10 +1,10 @@
-"""What every source is: a name and a generator of blocks."""
+"""What every source is: a name and a generator of blocks; and what it may count."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 from streamdet.audio.block import Item
 
@@ -37,5 +37,18 @@ class Source(Protocol):
 
         Raises:
             SourceError: the source cannot be started at all; the text says what to do.
+        """
+        ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What a source may offer beside :class:`Source`: numbers about its streams, for metrics."""
+
+    def counters(self) -> Mapping[str, Mapping[str, float]]:
+        """Count what happened to each stream that is open, by name of the stream, then of the counter.
+
+        The source's own name holds what no stream owns and what all streams together received. May be called from any
+        thread at any time; must not block. A name says what is counted and its unit (``lost``, ``jitter_ms``).
         """
         ...

@@ -27,13 +27,18 @@ from trainer.data.audio import read_audio
 from trainer.data.build import Builder, load_bank
 from trainer.data.cache import FeatureCache
 from trainer.data.cli import register
+from trainer.data.errors import DataError
+from trainer.data.feed import Selection
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
 from trainer.evaluate import evaluate as judge_scores
 from trainer.evaluate import worst
 from trainer.export import Precision, export_model
+from trainer.models.resnet import front_end_of
+from trainer.place import Amp, Device, launched
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
+from trainer.shape import FrameAugment
 from trainer.stamp import restamp
 from trainer.streams.cli import stream_eval
 
@@ -44,6 +49,15 @@ Manifests = Annotated[list[Path], typer.Argument(help="Manifest CSV files; audio
 Noise = Annotated[Path | None, typer.Option(help="Folder of noise and impulse responses, described by NAME.csv.")]
 
 
+Mels = Annotated[int | None, typer.Option(help="Bands of the features, 64 or 96; default: the cache's, else 64.")]
+Bands = Annotated[str | None, typer.Option(help="mel or linear bands; default: the cache's, else mel.")]
+Without = Annotated[list[str] | None, typer.Option(help="Augmentation step to leave out; repeatable.")]
+WithoutFamily = Annotated[
+    list[str] | None, typer.Option("--exclude-family", help="Synthesizers to leave out, such as 'cs-*'; repeatable.")
+]
+WithoutSource = Annotated[list[str] | None, typer.Option("--exclude-source", help="Sources to leave out; repeatable.")]
+
+
 @app.command()
 def cache(
     manifests: Manifests,
@@ -52,24 +66,56 @@ def cache(
     noise: Noise = None,
     seconds: Annotated[float, typer.Option(help="Longest piece of a clip in one variant.")] = 6.0,
     clean: Annotated[float, typer.Option(help="Share of variants left nearly as they are.")] = 0.7,
-    without: Annotated[list[str] | None, typer.Option(help="Augmentation step to leave out; repeatable.")] = None,
+    without: Without = None,
+    exclude_family: WithoutFamily = None,
+    exclude_source: WithoutSource = None,
+    mels: Mels = None,
+    bands: Bands = None,
     seed: int = 0,
     watch: Annotated[bool, typer.Option(help="Look for new manifest rows before each variant.")] = False,
 ) -> None:
-    """Make augmented log-mel features of the training clips.
+    """Make augmented features of the training clips.
 
-    Can run beside `trainer fit`, be stopped and be started again: what is there is kept.
+    Can run beside `trainer fit`, be stopped and be started again: what is there is kept. A cache holds the features of
+    one front end; another one needs another folder.
 
-    Example: `trainer cache corpus/manifest.csv --noise corpus/noise --variants 6 --out cache`
+    Use it so:
+
+    `trainer cache corpus/manifest.csv --noise corpus/noise --variants 6 --out cache`
+
+    `trainer cache corpus/manifest.csv --mels 96 --bands linear --without codec --out cache-lin96`
     """
-    clips = read_manifests(manifests, "train")
-    augment = WaveAugment(load_bank(noise, clips), clean=clean, without=without or ())
-    builder = Builder(FeatureCache(out), augment, seconds=seconds, seed=seed)
+    chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
+    clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)]
+    steps = _steps(without, WaveAugment.STEPS)
+    augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
+    store = FeatureCache(out, _front_end(out, mels, bands))
+    store.made_without(steps)
+    builder = Builder(store, augment, seconds=seconds, seed=seed)
     for variant in range(variants):
-        clips = read_manifests(manifests, "train") if watch else clips
+        clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)] if watch else clips
         for earlier in range(variant + 1):
             _build(builder, clips, earlier)
     _list_skipped(builder)
+
+
+def _front_end(folder: Path, mels: int | None, bands: str | None) -> FrontEndConfig | None:
+    """Front end that is asked for; None where the cache in ``folder`` may decide."""
+    if bands not in (None, "mel", "linear"):
+        raise typer.BadParameter(f"{bands} is neither mel nor linear", param_hint="--bands")
+    if mels not in (None, 64, 96):
+        raise typer.BadParameter(f"{mels} is neither 64 nor 96", param_hint="--mels")
+    if mels is None and bands is None:
+        return None
+    there = FeatureCache(folder).config if (folder / "front_end.config").exists() else FrontEndConfig()
+    return replace(there, mels=mels or there.mels, bands=cast(Any, bands) or there.bands)
+
+
+def _steps(without: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    for step in without or ():
+        if step not in known:
+            raise typer.BadParameter(f"{step} is none of {', '.join(known)}", param_hint="--without")
+    return tuple(without or ())
 
 
 def _build(builder: Builder, clips: list[Clip], variant: int) -> None:
@@ -98,50 +144,104 @@ def _report(state: fitting.Progress) -> None:
 @app.command()
 def fit(
     manifests: Manifests,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and log.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
     noise: Noise = None,
     variants: Annotated[int, typer.Option(help="Variants to make when the cache is empty.")] = 4,
+    mels: Mels = None,
+    bands: Bands = None,
     width: Annotated[float, typer.Option(help="Width of the network: 1.0, 0.5, 0.25.")] = 0.5,
+    padding: Annotated[str, typer.Option(help="causal, or symmetric: a comparison that cannot stream.")] = "causal",
     steps: Annotated[int, typer.Option(help="End after so many steps (0: by time).")] = 0,
     minutes: Annotated[float, typer.Option(help="End after so many minutes (0: by steps).")] = 0.0,
     batch: Annotated[int, typer.Option(help="Crops a step, over all processes.")] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
-    contrastive: Annotated[float, typer.Option(help="Weight of the supervised contrastive term.")] = 0.0,
+    supcon: Annotated[
+        float, typer.Option("--supcon", "--contrastive", help="Weight of the supervised contrastive term.")
+    ] = 0.0,
     augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
-    processes: Annotated[int, typer.Option(help="Processes that share a batch.")] = 1,
+    without: Without = None,
+    exclude_family: WithoutFamily = None,
+    exclude_source: WithoutSource = None,
+    processes: Annotated[int, typer.Option(help="Single-thread processes that share a batch on a CPU.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that draw batches ahead; worth it beside a GPU.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
     evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations.")] = 4.0,
+    evaluate_steps: Annotated[int, typer.Option(help="Steps between evaluations, instead of minutes.")] = 0,
+    patience: Annotated[int, typer.Option(help="End after so many evaluations that brought nothing; 0: never.")] = 0,
     seed: int = 0,
 ) -> None:
     """Train a network on manifests with a train and, best, a val split; goes on where a stopped run ended.
 
-    Example: `trainer fit corpus/manifest.csv --noise corpus/noise --minutes 60 --out run`
+    Use it so:
+
+    `trainer fit corpus/manifest.csv --noise corpus/noise --minutes 60 --out run`
+
+    `trainer fit corpus/manifest.csv --cache cache --steps 4000 --exclude-family 'cs-*' --out without-copies`
+
+    `torchrun --nproc-per-node 4 -m trainer.cli fit corpus/manifest.csv --cache cache --steps 40000 --out run`
     """
     if not steps and not minutes:
         raise typer.BadParameter("give --steps or --minutes")
     folder = cache_folder or out / "cache"
-    clips, store = read_manifests(manifests, "train"), FeatureCache(folder)
+    _one_of("--padding", padding, ("causal", "symmetric"))
+    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
+    left_out = _steps(without, (*WaveAugment.STEPS, *FrameAugment.STEPS))
+    clips, store = read_manifests(manifests, "train"), FeatureCache(folder, _front_end(folder, mels, bands))
     bank = load_bank(noise, clips)
-    if not store.refresh():
-        _fill(store, clips, bank, variants, seed)
+    _prepare(store, clips, bank, variants, seed, tuple(s for s in left_out if s in WaveAugment.STEPS))
     config = fitting.FitConfig(
         width=width,
         batch=batch,
         steps=steps,
         minutes=minutes,
         rate=rate,
-        contrastive=contrastive,
+        contrastive=supcon,
+        selection=Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ())),
         augment=augment,
+        without=tuple(s for s in left_out if s in FrameAugment.STEPS),
         processes=processes,
+        workers=workers,
+        device=cast(Device, device),
+        amp=cast(Amp, amp),
+        compiled=compiled,
         evaluate_minutes=evaluate_minutes,
+        evaluate_steps=evaluate_steps,
+        patience=patience,
+        causal=padding == "causal",
         seed=seed,
     )
     task = fitting.Task(config, folder, out, read_manifests(manifests, "val"), _noise_frames(bank, store))
     fitting.fit(task, _report)
 
 
-def _fill(store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, seed: int) -> None:
-    builder = Builder(store, WaveAugment(bank), seed=seed)
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise typer.BadParameter(f"{value} is none of {', '.join(known)}", param_hint=option)
+
+
+def _prepare(
+    store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, seed: int, without: tuple[str, ...]
+) -> None:
+    """Fill the cache if it is empty; if not, see that it lacks the steps that shall be left out."""
+    if store.refresh():
+        if without and store.without != tuple(sorted(without)):
+            raise DataError(
+                f"{store.folder}: its variants hold {', '.join(without)}; make another cache with `trainer cache "
+                f"{' '.join('--without ' + step for step in without)}`"
+            )
+        return
+    if launched():
+        raise DataError(f"{store.folder}: empty; fill it with `trainer cache` before several processes share it")
+    store.made_without(without)
+    _fill(store, WaveAugment(bank, without=without), clips, variants, seed)
+
+
+def _fill(store: FeatureCache, augment: WaveAugment, clips: list[Clip], variants: int, seed: int) -> None:
+    builder = Builder(store, augment, seed=seed)
     for variant in range(variants):
         _build(builder, clips, variant)
     _list_skipped(builder)
@@ -170,11 +270,11 @@ def export(
     """
     if precision not in ("int8", "fp32"):
         raise typer.BadParameter(f"{precision} is neither int8 nor fp32")
-    front_end = FrontEnd(FrontEndConfig())
+    front_end = FrontEnd(front_end_of(checkpoint))
     chosen = representative(read_manifests(manifests, "train"), clips)
     features = [front_end.whole(read_audio(c.path)[: 8 * RATE]) for c in chosen]
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    info = ModelInfo(name or out.stem, created, width=0.0, precision=precision)
+    info = ModelInfo(name or out.stem, created, width=0.0, precision=precision, front_end=front_end.config)
     report = export_model(checkpoint, out, cast(Precision, precision), features, info)
     for calibrator, drift in report.drift.items():
         typer.echo(f"{calibrator}: drift {drift.column:.2f} % a column, {drift.window:.2f} % a window")

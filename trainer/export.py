@@ -68,9 +68,11 @@ def export_model(
         meta: description to store; width, precision and the figure ``export`` are filled in.
 
     Raises:
-        ModelError: the checkpoint cannot be read, or there are too few clips.
+        ModelError: the checkpoint cannot be read, its network looks ahead, or there are too few clips.
     """
     network = CausalResNet.from_checkpoint(checkpoint)
+    if not network.causal:
+        raise ModelError(f"{checkpoint}: padded at both ends, so it needs the future; only a causal network can stream")
     clips = [whole_hops(clip) for clip in calibration_features if len(clip) >= STRIDE]
     if len(clips) < 2:
         raise ModelError(f"export needs two or more clips of {STRIDE} frames or more, got {len(clips)}")

@@ -9,38 +9,47 @@ same weights as one that was not, as long as the feature cache did not grow mean
 
 from __future__ import annotations
 
-import csv
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from rich import progress as bars
 from rich.console import Console
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from streamdet.features.logmel import FloatArray
+from streamdet.features import FrontEndConfig
+from streamdet.features.logmel import FloatArray, mel_filters
+from trainer import curves
 from trainer.data.batches import Batch, Cropper
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
+from trainer.data.feed import Feed, Selection
 from trainer.data.manifest import Clip
-from trainer.data.sampler import BalancedSampler
 from trainer.losses import contrastive_loss, window_loss
 from trainer.models.resnet import CausalResNet
+from trainer.place import Amp, Device, Place, joined, launched
 from trainer.shape import FrameAugment
 from trainer.validation import Validation
+
+REFRESH = 120.0  # seconds between looks at the cache
 
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """Options of a run; the run ends with ``steps`` or ``minutes``, whichever comes first (0: no limit)."""
+    """Options of a run; the run ends with ``steps`` or ``minutes``, whichever comes first (0: no limit).
+
+    ``patience`` ends it earlier, when so many evaluations in a row brought no lower mean EER over groups (0: never).
+    ``without`` names steps of :class:`trainer.shape.FrameAugment`; ``workers`` is how many processes draw batches
+    ahead; ``processes`` is how many share a batch on a CPU, under ``torchrun`` that says how many there are.
+    """
 
     width: float = 0.5
     batch: int = 64
@@ -53,18 +62,20 @@ class FitConfig:
     contrastive: float = 0.0
     dropout: float = 0.1
     average: float = 0.999
-    exponent: float = 0.7
-    cap: int = 100
-    matched: float = 0.8
-    copies: float = 2.0
+    selection: Selection = field(default_factory=Selection)
     augment: float = 1.0
+    without: tuple[str, ...] = ()
     shortest: int = 128
     longest: int = 384
     seed: int = 0
     processes: int = 1
-    half: bool = True
+    workers: int = 0
+    amp: Amp = "auto"
+    device: Device = "auto"
+    compiled: bool = False
     evaluate_minutes: float = 4.0
     evaluate_steps: int = 0
+    patience: int = 0
     causal: bool = True
 
 
@@ -101,103 +112,97 @@ def schedule(share: float, warm: float = 0.04, last: float = 0.005) -> float:
     return last + (1.0 - last) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (share - warm) / (1.0 - warm))))
 
 
+def telephone_edge(config: FrontEndConfig) -> float:
+    """Where 3.4 kHz, the end of a telephone's band, lies on the scale of the bands, as a share of it."""
+    centres = mel_filters(config).argmax(axis=0) * config.rate / config.fft
+    return float(np.searchsorted(centres, 3_400.0) / config.mels)
+
+
 class Fit:
     """One process of a run; rank 0 evaluates, reports and saves."""
 
-    def __init__(self, task: Task, rank: int = 0) -> None:
-        self.config, self.out, self.rank = task.config, task.out, rank
-        self.cache = FeatureCache(task.cache)
-        self._validation = Validation(task.val, self.cache.config) if rank == 0 and task.val else None
+    def __init__(self, task: Task, place: Place) -> None:
+        self.config, self.out, self.place = task.config, task.out, place
+        cache, config = FeatureCache(task.cache), task.config
+        self.front_end = cache.config
+        self._validation = Validation(task.val, self.front_end) if place.rank == 0 and task.val else None
         self.network, self.average = self._networks()
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, self.config.weight_decay), lr=self.config.rate
+        self._optimizer = torch.optim.AdamW(parameter_groups(self.network, config.weight_decay), lr=config.rate)
+        self._scaler = torch.amp.GradScaler(place.device.type, enabled=place.half is torch.float16)
+        augment = FrameAugment(
+            task.noise, strength=config.augment, without=config.without, top=telephone_edge(self.front_end)
         )
-        augment = FrameAugment(task.noise, strength=self.config.augment)
-        self._cropper = Cropper(self.cache.config, augment, shortest=self.config.shortest, longest=self.config.longest)
-        self._sampler: BalancedSampler | None = None
+        cropper = Cropper(self.front_end, augment, shortest=config.shortest, longest=config.longest)
+        size = config.batch // place.processes
+        self._feed = Feed(cache, cropper, config.selection, size=size, seed=config.seed, rank=place.rank)
+        self._batches: Iterator[Batch] = iter(())
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
-        self.best = math.inf
+        self.best, self.stale = math.inf, 0
         self._evaluated, self._refreshed = 0.0, -math.inf
         self._resume()
+        self._parallel = place.parallel(self.network, compiled=config.compiled)
         self._started = time.monotonic() - self.elapsed
 
     def _networks(self) -> tuple[CausalResNet, CausalResNet]:
         """Make the network and its moving average, equal, and the same in all processes."""
         config = self.config
         torch.manual_seed(config.seed)
-        pair = [CausalResNet(config.width, self.cache.config.mels, config.causal, config.dropout) for _ in range(2)]
+        pair = [CausalResNet(config.width, self.front_end.mels, config.causal, config.dropout) for _ in range(2)]
         pair[1].load_state_dict(pair[0].state_dict())
         for network in pair:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return pair[0], pair[1]
 
     def run(self, report: Report) -> None:
-        """Train until the limit; evaluate and save on the way and at the end."""
+        """Train until the limit, or until patience is over; evaluate and save on the way and at the end."""
         share = 0.0
-        with _bar(shown=self.rank == 0) as show:
+        with _bar(shown=self.place.rank == 0) as show:
             while share < 1.0:
                 self._refresh()
                 share, evaluate = self._train_step()
                 self.step += 1
                 show(f"step {self.step}  loss {self.loss:.3f}", share)
-                if evaluate or share >= 1.0:
-                    self._pause(share, report)
+                if (evaluate or share >= 1.0) and self._pause(share, report):
+                    break
 
-    def _pause(self, share: float, report: Report) -> None:
-        if self.rank == 0:
+    def _pause(self, share: float, report: Report) -> bool:
+        """Evaluate, and return whether patience is over."""
+        if self.place.rank == 0:
             report(self._evaluate(share))
-        if self.config.processes > 1:
-            dist.barrier()
+        (stale,) = self.place.agree(self.stale)
+        return 0 < self.config.patience <= stale
 
     def _train_step(self) -> tuple[float, bool]:
         """Return the share of the run that is done and whether to evaluate now: rank 0 says so for all ranks."""
         config = self.config
-        key = (config.seed, self.step, self.rank)
+        key = (config.seed, self.step, self.place.rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        self.network.train()
-        loss = self._loss(self._batch(np.random.default_rng(key)))
+        self._parallel.train()
+        loss = self._loss(next(self._batches))
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
-        share, evaluate = self._meet()
+        self.elapsed = time.monotonic() - self._started
+        share, evaluate = self.place.agree(self._share(), self._due())
+        self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate * schedule(share)
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         self._move_average()
-        return share, evaluate
-
-    def _batch(self, rng: np.random.Generator) -> Batch:
-        assert self._sampler is not None
-        index = self._sampler.draw(rng, self.config.batch // self.config.processes)
-        return self._cropper.draw([self.cache.entries[i] for i in index], rng)
+        return share, evaluate > 0.5
 
     def _loss(self, batch: Batch) -> Tensor:
         config = self.config
-        mask, labels = torch.from_numpy(batch.mask), torch.from_numpy(batch.labels)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.half):
-            columns, embedding = self.network(torch.from_numpy(batch.features))
+        features, mask, labels = self.place.tensors(batch)
+        with self.place.autocast():
+            columns, embedding = self._parallel(features)
         loss = window_loss(columns, mask, labels, smoothing=config.smoothing, column_share=config.column_share)
         if config.contrastive > 0.0:
             loss = loss + config.contrastive * contrastive_loss(embedding, mask, labels)
         return loss
-
-    def _meet(self) -> tuple[float, bool]:
-        """Average gradients over the processes in one message, which also carries rank 0's clock."""
-        self.elapsed = time.monotonic() - self._started
-        share, due = self._share(), self._due()
-        if self.config.processes == 1:
-            return share, due
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        clock = torch.tensor([share, float(due)]) if self.rank == 0 else torch.zeros(2)
-        flat = torch.cat([g.flatten() for g in gradients] + [clock])
-        dist.all_reduce(flat)
-        at = 0
-        for gradient in gradients:
-            gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient) / self.config.processes)
-            at += gradient.numel()
-        return float(flat[-2]), bool(flat[-1] > 0.5)
 
     def _share(self) -> float:
         by_steps = (self.step + 1) / self.config.steps if self.config.steps else 0.0
@@ -228,52 +233,52 @@ class Fit:
                 layer.momentum = None  # a plain mean over the batches
         self.average.train()
         for number in range(batches):
-            batch = self._batch(np.random.default_rng((self.config.seed, self.step, number, 1)))
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.config.half):
-                self.average(torch.from_numpy(batch.features))
+            batch = self._feed.draw(np.random.default_rng((self.config.seed, self.step, number, 1)))
+            with torch.no_grad(), self.place.autocast():
+                self.average(self.place.tensors(batch)[0])
 
     def _refresh(self) -> None:
-        """Take in what the cache has gained, at most every two minutes."""
-        if time.monotonic() - self._refreshed < 120.0:
+        """Take in what the cache has gained, now and then."""
+        if time.monotonic() - self._refreshed < REFRESH:
             return
         self._refreshed = time.monotonic()
-        gained, config = self.cache.refresh(), self.config
-        if len({e.label for e in self.cache.entries}) < 2:
-            raise DataError(f"{self.cache.folder}: the cache needs human and synthetic clips")
-        if gained or self._sampler is None:
-            self._sampler = BalancedSampler(
-                self.cache.entries,
-                exponent=config.exponent,
-                cap=config.cap,
-                matched=config.matched,
-                copies=config.copies,
-            )
+        if self._feed.refresh():
+            self._batches = self._feed.steps(self.step, self.config.workers)
 
     def _evaluate(self, share: float) -> Progress:
         self._evaluated = self.elapsed
         self._settle()
-        figures = self._validation.figures(self.average, half=self.config.half) if self._validation else {}
-        state = Progress(self.step, self.elapsed / 60.0, share, self.loss, len(self.cache.entries), figures)
+        figures = self._validation.figures(self.average, place=self.place) if self._validation else {}
+        state = Progress(self.step, self.elapsed / 60.0, share, self.loss, len(self._feed.entries), figures)
+        mean = {**self.average.checkpoint(), **self._notes(), "figures": figures, "step": self.step}
+        self.stale += 1
         if figures and figures["group_eer"] < self.best:
-            self.best = figures["group_eer"]
-            save(self.out / "best.pt", {**self.average.checkpoint(), "figures": figures, "step": self.step})
-        save(self.out / "average.pt", {**self.average.checkpoint(), "figures": figures, "step": self.step})
+            self.best, self.stale = figures["group_eer"], 0
+            save(self.out / "best.pt", mean)
+        save(self.out / "average.pt", mean)
         self._save()
-        append_log(self.out / "log.csv", state)
+        curves.append(self.out / "log.csv", {k: v for k, v in asdict(state).items() if k != "val"} | state.val)
+        curves.draw(self.out / "log.csv", self.out / "curves.png")
         return state
+
+    def _notes(self) -> dict[str, Any]:
+        """Give what a checkpoint says beside its weights."""
+        return {"front_end": self.front_end.to_dict(), "config": asdict(self.config)}
 
     def _save(self) -> None:
         save(
             self.out / "last.pt",
             {
                 **self.network.checkpoint(),
+                **self._notes(),
                 "average": self.average.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
                 "step": self.step,
                 "elapsed": self.elapsed,
                 "best": self.best,
+                "stale": self.stale,
                 "loss": self.loss,
-                "config": asdict(self.config),
             },
         )
 
@@ -281,14 +286,19 @@ class Fit:
         path = self.out / "last.pt"
         if not path.exists():
             return
-        stored = torch.load(path, weights_only=True)
+        stored = torch.load(path, map_location=self.place.device, weights_only=True)
         if stored["network"] != self.network.settings:
             raise DataError(f"{path}: holds another network ({stored['network']}); choose another folder")
+        if stored.get("front_end", FrontEndConfig().to_dict()) != self.front_end.to_dict():
+            raise DataError(f"{path}: was trained on another front end ({stored['front_end']}); choose another folder")
         self.network.load_state_dict(stored["weights"])
         self.average.load_state_dict(stored["average"])
         self._optimizer.load_state_dict(stored["optimizer"])
         self._optimizer.param_groups[0]["weight_decay"] = self.config.weight_decay
+        if stored.get("scaler"):
+            self._scaler.load_state_dict(stored["scaler"])
         self.step, self.elapsed, self.best = stored["step"], stored["elapsed"], stored["best"]
+        self.stale = stored.get("stale", 0)
         self.loss, self._evaluated = stored["loss"], stored["elapsed"]
 
 
@@ -306,17 +316,6 @@ def save(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def append_log(path: Path, state: Progress) -> None:
-    """One CSV line an evaluation."""
-    row = {k: v for k, v in asdict(state).items() if k != "val"} | state.val
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 @contextmanager
 def _bar(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
     """Give a function that takes a text and the share that is done; both show where standard error is a terminal."""
@@ -329,25 +328,37 @@ def _bar(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 def fit(task: Task, report: Report) -> None:
-    """Run ``task``: writes ``best.pt``, ``average.pt``, ``last.pt`` and ``log.csv``.
+    """Run ``task``: writes ``best.pt``, ``average.pt``, ``last.pt``, ``log.csv`` and ``curves.png``.
 
     When the folder holds a ``last.pt`` the run goes on from there. ``report`` is called in another process when there
     are several, so it must be a plain function.
+
+    Raises:
+        DataError: the cache, the folder or the device cannot be used as ``task`` says.
     """
     task.out.mkdir(parents=True, exist_ok=True)
     processes = task.config.processes
+    if launched():
+        if processes > 1:
+            raise DataError("torchrun says how many processes there are; leave the option processes alone")
+        rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        _process(rank, task, report, None, processes)
+        return
     if processes == 1:
-        Fit(task).run(report)
+        _process(0, task, report, None, 1)
         return
     meeting = (task.out / "processes.meeting").absolute()
     meeting.unlink(missing_ok=True)
-    spawn(_process, (task, report, meeting.as_uri()), processes)  # type: ignore[no-untyped-call]
+    spawn(_alone, (task, report, meeting.as_uri()), processes)  # type: ignore[no-untyped-call]
 
 
-def _process(rank: int, task: Task, report: Report, meeting: str) -> None:
+def _alone(rank: int, task: Task, report: Report, meeting: str) -> None:
+    """One of several processes on a CPU: one thread, and no GPU, which they would have to share."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=task.config.processes)
-    try:
-        Fit(task, rank).run(report)
-    finally:
-        dist.destroy_process_group()
+    config = replace(task.config, device="cpu")
+    _process(rank, replace(task, config=config), report, meeting, config.processes)
+
+
+def _process(rank: int, task: Task, report: Report, meeting: str | None, processes: int) -> None:
+    with joined(task.config.amp, task.config.device, rank, processes, meeting) as place:
+        Fit(task, place).run(report)

@@ -24,11 +24,23 @@ def window_loss(columns: Tensor, mask: Tensor, labels: Tensor, *, smoothing: flo
 
 
 def contrastive_loss(embedding: Tensor, mask: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Supervised contrastive loss on mean embeddings (P. Khosla et al., NeurIPS 2020)."""
+    """Supervised contrastive loss on mean embeddings (P. Khosla et al., NeurIPS 2020, equation 2).
+
+    Within a batch, clips of one label attract each other, those of different labels repel; as batches hold human
+    originals beside their copies, what the two share tells nothing.
+
+    Args:
+        embedding: ``[rows, columns, size]``.
+        mask: bool ``[rows, columns]``, which columns count.
+        labels: ``[rows]``.
+        temperature: of the likeness.
+    """
     weights = mask.to(embedding.dtype).unsqueeze(2)
-    mean = functional.normalize((embedding * weights).sum(1) / weights.sum(1), dim=1)
+    mean = functional.normalize((embedding * weights).sum(1) / weights.sum(1), dim=1).float()
     likeness = mean @ mean.T / temperature
-    self_mask = torch.eye(len(mean), dtype=torch.bool)
+    self_mask = torch.eye(len(mean), dtype=torch.bool, device=mean.device)
     log_share = likeness - torch.logsumexp(likeness.masked_fill(self_mask, float("-inf")), dim=1, keepdim=True)
     same = (labels[:, None] == labels[None, :]) & ~self_mask
-    return -(log_share * same).sum() / same.sum().clamp(min=1)
+    partners = same.sum(1)
+    each = -(log_share * same).sum(1) / partners.clamp(min=1)
+    return each.sum() / (partners > 0).sum().clamp(min=1)

@@ -19,24 +19,30 @@ class FrameAugment:
     """Distorts batches of raw log-mel crops ``[rows, frames, mels]``; every row draws for itself.
 
     ``noise`` holds log-mels of noise, ``[frames, mels]`` each; adding powers before the logarithm is mixing up to
-    cross terms. ``strength`` scales all probabilities, 0 switches everything off.
+    cross terms. ``strength`` scales all probabilities, 0 switches everything off; ``without`` names steps to leave
+    out (for ablations), see :attr:`STEPS`. ``top`` is where 3.4 kHz lies on the scale of the bands, as a share of it.
     """
 
-    def __init__(self, noise: Sequence[FloatArray] = (), *, strength: float = 1.0) -> None:
+    STEPS = ("shape", "mix", "top", "bands", "pauses")
+
+    def __init__(
+        self, noise: Sequence[FloatArray] = (), *, strength: float = 1.0, without: Sequence[str] = (), top: float = 0.7
+    ) -> None:
         self._noise = noise
-        self._strength = strength
+        self._top = top
+        self._chance = {step: 0.0 if step in without else strength for step in self.STEPS}
 
     def raw(self, crops: FloatArray, rng: Rng) -> FloatArray:
         """Noise, spectral shape and missing top bands, before level normalisation; in place."""
         rows, frames, mels = crops.shape
         position = np.arange(mels, dtype=np.float32) / mels
         for row in range(rows):
-            if rng.random() < 0.8 * self._strength:
+            if rng.random() < 0.8 * self._chance["shape"]:
                 crops[row] += _shape(rng, position)
-            if self._noise and rng.random() < 0.35 * self._strength:
+            if self._noise and rng.random() < 0.35 * self._chance["mix"]:
                 self._mix(crops[row], rng, frames)
-            if rng.random() < 0.2 * self._strength:
-                edge = int(rng.uniform(0.7, 1.0) * mels)  # 3.4 kHz lies at 0.7 of the mel scale
+            if rng.random() < 0.2 * self._chance["top"]:
+                edge = int(rng.uniform(self._top, 1.0) * mels)
                 crops[row, :, edge:] -= np.float32(rng.uniform(6.0, 16.0))
         return crops
 
@@ -53,12 +59,11 @@ class FrameAugment:
         """SpecAugment after level normalisation, where 0 means silence; in place."""
         rows, frames, mels = features.shape
         for row in range(rows):
-            if rng.random() >= 0.6 * self._strength:
-                continue
-            for _ in range(rng.integers(1, 3)):
-                width, at = rng.integers(1, 9), rng.integers(mels)
+            chance = rng.random()
+            for _ in range(rng.integers(1, 3) if chance < 0.6 * self._chance["bands"] else 0):
+                width, at = rng.integers(1, mels // 8 + 1), rng.integers(mels)
                 features[row, :, at : at + width] = 0.0
-            for _ in range(rng.integers(0, 3)):
+            for _ in range(rng.integers(0, 3) if chance < 0.6 * self._chance["pauses"] else 0):
                 width, at = rng.integers(2, 25), rng.integers(frames)
                 features[row, at : at + width] = 0.0
         return features

@@ -14,6 +14,9 @@ from trainer.data.batches import columns_mask
 from trainer.data.manifest import Clip
 from trainer.metrics import auc, eer, mean_group_eer, stratum_weights
 from trainer.models.resnet import CausalResNet, pool
+from trainer.place import Place
+
+CPU = Place(torch.device("cpu"))
 
 
 class Validation:
@@ -34,19 +37,20 @@ class Validation:
         self.labels = np.array([c.label for c in clips], np.float64)
         self.strata = [c.stratum for c in clips]
 
-    def scores(self, network: CausalResNet, *, batch: int = 32, half: bool = False) -> npt.NDArray[np.float64]:
+    def scores(self, network: CausalResNet, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
         """Raw log-odds of every clip, float64."""
         network.eval()
         parts = []
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.inference_mode(), place.autocast():
             for begin in range(0, len(self.features), batch):
-                columns, _ = network(torch.from_numpy(self.features[begin : begin + batch]))
-                parts.append(pool(columns, torch.from_numpy(self.mask[begin : begin + batch])))
+                columns, _ = network(torch.from_numpy(self.features[begin : begin + batch]).to(place.device))
+                mask = torch.from_numpy(self.mask[begin : begin + batch]).to(place.device)
+                parts.append(pool(columns, mask).cpu())
         return np.asarray(torch.cat(parts).double())
 
-    def figures(self, network: CausalResNet, *, half: bool = False) -> dict[str, float]:
+    def figures(self, network: CausalResNet, *, place: Place = CPU) -> dict[str, float]:
         """EER and AUC, balanced over families and sources and plain, and the mean over groups."""
-        scores, weights = self.scores(network, half=half), stratum_weights(self.strata)
+        scores, weights = self.scores(network, place=place), stratum_weights(self.strata)
         return {
             "group_eer": mean_group_eer(scores, self.labels, self.strata),
             "eer": eer(scores, self.labels, weights),

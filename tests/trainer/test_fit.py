@@ -19,7 +19,7 @@ from trainer.losses import contrastive_loss, window_loss
 from trainer.models.resnet import CausalResNet
 from trainer.validation import Validation, limited
 
-CONFIG = FitConfig(width=0.125, batch=8, steps=30, rate=3e-3, evaluate_steps=10, shortest=64, longest=96, half=False)
+CONFIG = FitConfig(width=0.125, batch=8, steps=30, rate=3e-3, evaluate_steps=10, shortest=64, longest=96, amp="off")
 
 
 @pytest.fixture(scope="module")

@@ -42,23 +42,60 @@ class Entry:
 
 
 class FeatureCache:
-    """Reader and writer of one cache folder."""
+    """Reader and writer of one cache folder.
+
+    Args:
+        folder: where the shards are; it is made if need be.
+        config: front end of the features; None means that of the folder, or the default one for a new folder.
+
+    Raises:
+        DataError: the folder was made with another front end than ``config``.
+    """
 
     def __init__(self, folder: Path, config: FrontEndConfig | None = None) -> None:
         self.folder = folder
-        self.config = config or FrontEndConfig()
         self.entries: list[Entry] = []
-        self._loaded: set[str] = set()
+        self._loaded: dict[str, None] = {}  # shards in order
         folder.mkdir(parents=True, exist_ok=True)
-        self._check_config()
+        self.config = self._agreed(config)
 
-    def _check_config(self) -> None:
+    def _agreed(self, wanted: FrontEndConfig | None) -> FrontEndConfig:
         path = self.folder / "front_end.config"
-        mine = json.dumps(self.config.to_dict(), sort_keys=True)
         if not path.exists():
-            path.write_text(mine, encoding="utf-8")
-        elif path.read_text(encoding="utf-8") != mine:
-            raise DataError(f"{self.folder}: made with another front end; choose another folder for this one")
+            wanted = wanted or FrontEndConfig()
+            path.write_text(json.dumps(wanted.to_dict(), sort_keys=True), encoding="utf-8")
+            return wanted
+        try:
+            there = FrontEndConfig(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: not the description of a front end: {error}") from error
+        if wanted not in (None, there):
+            raise DataError(
+                f"{self.folder}: made with another front end ({there.mels} {there.bands} bands); choose another folder "
+                f"for {wanted.mels} {wanted.bands} bands"
+            )
+        return there
+
+    @property
+    def without(self) -> tuple[str, ...] | None:
+        """Steps of :class:`trainer.augment.WaveAugment` that its variants lack; None where the cache does not say."""
+        path = self.folder / "without.config"
+        return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    def made_without(self, steps: Sequence[str]) -> None:
+        """Note, before the first shard, which augmentation steps are left out.
+
+        Raises:
+            DataError: variants are there already, made with other steps.
+        """
+        wanted = tuple(sorted(steps))
+        if self.without is None and (not wanted or not any(self.folder.glob("*.json"))):
+            (self.folder / "without.config").write_text(json.dumps(wanted), encoding="utf-8")
+        if self.without != wanted:
+            raise DataError(
+                f"{self.folder}: made without {', '.join(self.without or ()) or 'leaving any step out'}, not without "
+                f"{', '.join(wanted) or 'any'}; choose another folder"
+            )
 
     def made(self, variant: int) -> set[str]:
         """Ids of the clips of which ``variant`` is stored."""
@@ -82,8 +119,17 @@ class FeatureCache:
         for path in sorted(self.folder.glob("*.json")):
             if path.stem not in self._loaded:
                 self.entries.extend(self._shard(path))
-                self._loaded.add(path.stem)
+                self._loaded[path.stem] = None
         return len(self.entries) - before
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Names of the shards instead of their content, so that another process maps the same files."""
+        return {**self.__dict__, "entries": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in self._loaded:
+            self.entries.extend(self._shard(self.folder / f"{name}.json"))
 
     def _shard(self, path: Path) -> list[Entry]:
         data = np.load(path.with_suffix(".npy"), mmap_mode="r")

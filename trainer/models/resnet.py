@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamdet.errors import ModelError
+from streamdet.features import FrontEndConfig
 
 STRIDE = 32  # frames a column
 BLOCKS = 2  # basic blocks a stage, as in ResNet-18
@@ -121,11 +122,11 @@ class CausalResNet(nn.Module):
         Raises:
             ModelError: the file cannot be read or holds something else.
         """
+        stored = _stored(path)
         try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
             network = cls(**stored["network"])
             network.load_state_dict(stored["weights"])
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        except (RuntimeError, KeyError, TypeError) as error:
             raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
         return network.eval()
 
@@ -192,6 +193,29 @@ class CausalResNet(nn.Module):
             bands //= first.conv.stride[0]
             shapes.append((second.conv.in_channels, second.past, bands))
         return shapes
+
+
+def front_end_of(path: Path) -> FrontEndConfig:
+    """Front end that the network in a checkpoint was trained on.
+
+    Raises:
+        ModelError: the file cannot be read or holds something else.
+    """
+    stored = _stored(path)
+    try:
+        return FrontEndConfig(**stored.get("front_end", {"mels": stored["network"]["mels"]}))
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
+    if not isinstance(stored, dict):
+        raise ModelError(f"cannot read the checkpoint {path}: it holds a {type(stored).__name__}")
+    return stored
 
 
 def pool(columns: Tensor, mask: Tensor | None = None) -> Tensor:

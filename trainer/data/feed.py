@@ -1,0 +1,124 @@
+"""Batches by the number of their step, drawn in this process or ahead of time in others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import cast
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.data.batches import Batch, Cropper
+from trainer.data.cache import Entry, FeatureCache
+from trainer.data.errors import DataError
+from trainer.data.manifest import Clip
+from trainer.data.sampler import BalancedSampler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which entries of a cache are used, and how batches are balanced over them.
+
+    Patterns of ``exclude_families`` (of synthetic speech) and ``exclude_sources`` (of either) are those of the shell.
+    The rest is explained at :class:`trainer.data.sampler.BalancedSampler`.
+    """
+
+    exclude_families: tuple[str, ...] = ()
+    exclude_sources: tuple[str, ...] = ()
+    exponent: float = 0.7
+    cap: int = 100
+    matched: float = 0.8
+    copies: float = 2.0
+
+    def wanted(self, item: Entry | Clip) -> bool:
+        """Whether an entry of a cache, or a clip of a manifest, is used."""
+        of_family = item.label == 1 and _any(item.stratum, self.exclude_families)
+        return not of_family and not _any(item.source, self.exclude_sources)
+
+
+def _any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Feed(Dataset[Batch]):
+    """Batch ``n`` depends on (seed, n, rank) and on what the cache held at the last :meth:`refresh`, not on who draws.
+
+    A copy in another process opens the cache anew: what is sent there is the list of its shards, not their content.
+    """
+
+    def __init__(
+        self, cache: FeatureCache, cropper: Cropper, selection: Selection, *, size: int, seed: int, rank: int = 0
+    ) -> None:
+        self.cache = cache
+        self.entries: list[Entry] = []
+        self._cropper, self._selection = cropper, selection
+        self._size, self._seed, self._rank = size, seed, rank
+        self._sampler: BalancedSampler | None = None
+
+    def refresh(self) -> bool:
+        """Take in what the cache has gained; returns whether batches now differ.
+
+        Raises:
+            DataError: what is there and not excluded holds one class only, or nothing.
+        """
+        gained = self.cache.refresh()
+        if not gained and self._sampler is not None:
+            return False
+        self._prepare()
+        return True
+
+    def _prepare(self) -> None:
+        chosen = self._selection
+        self.entries = [e for e in self.cache.entries if chosen.wanted(e)]
+        if len({e.label for e in self.entries}) < 2:
+            raise DataError(f"{self.cache.folder}: the cache needs human and synthetic clips that are not excluded")
+        self._sampler = BalancedSampler(
+            self.entries, exponent=chosen.exponent, cap=chosen.cap, matched=chosen.matched, copies=chosen.copies
+        )
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.draw(np.random.default_rng((self._seed, step, self._rank)))
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """One batch by other random numbers than those of a step."""
+        assert self._sampler is not None
+        return self._cropper.draw([self.entries[i] for i in self._sampler.draw(rng, self._size)], rng)
+
+    def steps(self, first: int, workers: int) -> Iterator[Batch]:
+        """Batches from step ``first`` on without end, ``workers`` processes working ahead (0: none)."""
+        if workers == 0:
+            return (self[step] for step in _count(first))
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=_Count(first),
+            num_workers=workers,
+            prefetch_factor=4,
+            multiprocessing_context="spawn",
+        )
+        return cast(Iterator[Batch], iter(loader))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "entries": [], "_sampler": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+
+class _Count:
+    """Steps in order; a sampler for the loader."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return _count(self._first)
+
+
+def _count(step: int) -> Iterator[int]:
+    while True:
+        yield step
+        step += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -17,8 +19,11 @@ from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError
 from streamdet.parts import Part
+from streamdet.store.gate import Gate
+from streamdet.store.upkeep import Limits
 
 BUNDLED_MODEL = "streamdet.onnx"
+STORE_FILE = "events.db"
 
 
 def bundled_model() -> Path:
@@ -33,6 +38,25 @@ def load_engine(config: Config) -> Engine:
         ModelError: it is missing, damaged, or does not fit this version.
     """
     return OnnxEngine(config.model or bundled_model(), max_batch=config.batch)
+
+
+def store_path(config: Config) -> Path | None:
+    """Where events are kept: as configured, else in the state directory that a service manager gives, else nowhere."""
+    if config.store.path is not None:
+        return None if config.store.path == "none" else Path(config.store.path)
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(state) / STORE_FILE if state else None
+
+
+def make_gate(config: Config, *, patient: bool, stop: threading.Event) -> Gate | None:
+    """Make the event store as configured, None where there is none; nothing is opened yet."""
+    path, store = store_path(config), config.store
+    limits = Limits(
+        recent_seconds=60 * store.recent_minutes,
+        keep_seconds=86_400 * store.days,
+        most_bytes=store.megabytes << 20,
+    )
+    return None if path is None else Gate(path, limits, patient=patient, stop=stop)
 
 
 def make_parts(config: Config) -> list[Part]:  # noqa: ARG001  no part is there yet

@@ -58,6 +58,15 @@ def listen(
     web: Annotated[
         str | None, typer.Option(help="HOST:PORT of the live page, such as 127.0.0.1:8765; off by default.")
     ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="SQLite file that keeps the events; none by default, except in a service.")
+    ] = None,
+    replay: Annotated[
+        str | None, typer.Option(help="ZeroMQ endpoint where subscribers get what they missed; needs a store.")
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Key directory (`streamdet keys make`): only its clients may connect.")
+    ] = None,
     model: ModelOption = None,
     speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
     window: Annotated[list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")] = None,
@@ -77,6 +86,8 @@ def listen(
 
         streamdet listen --device 0
 
+        streamdet listen --demo --store events.db --replay tcp://127.0.0.1:5561
+
         streamdet listen -s 'rtp://0.0.0.0:5004' -s 'zmq://127.0.0.1:5570?mode=pull'
 
         ffmpeg -i talk.m4a -f s16le -ac 1 -ar 16000 - | streamdet listen -s - --json
@@ -87,6 +98,9 @@ def listen(
         config,
         model=model,
         publish=publish,
+        replay=replay,
+        store={"path": store},
+        security={"keys": keys},
         windows=_windows(window),
         alarm={"raise": raise_at, "clear": clear_at},
         web={"listen": web},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from streamdet.errors import ConfigError
 
@@ -67,6 +67,44 @@ class WebSection(Section):
     waiting: int = Field(4, ge=1, le=64, description="Most files that wait to be scored")
 
 
+def _as_table(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class StoreSection(Section):
+    """``[store]``: events on disk; ``store = "PATH"`` is short for its path alone."""
+
+    path: str | None = Field(
+        None, description="SQLite file, or `none`; where absent events.db in a service's state directory, else none"
+    )
+    recent_minutes: float = Field(60.0, ge=0.0, le=10_080.0, description="How long every single score is kept")
+    days: float = Field(30.0, gt=0.0, le=3650.0, description="How long anything is kept")
+    megabytes: int = Field(1024, ge=2, le=1_000_000, description="Most room it takes; the oldest detail goes first")
+
+
+class SecuritySection(Section):
+    """``[security]``: who may subscribe; ``streamdet keys`` makes the keys."""
+
+    keys: Path | None = Field(None, description="Key directory; with one, CURVE guards all ZeroMQ endpoints")
+    insecure: bool = Field(
+        default=False, description="Publishing to a network without keys is meant; no warning is given"
+    )
+
+
+class OverloadSection(Section):
+    """``[overload]``: what happens when more sound comes in than this machine can score."""
+
+    policy: Literal["score_all", "skip"] = Field(
+        "score_all", description="score_all: every hop, however late; skip: leave out hops of all streams alike"
+    )
+    late: float = Field(
+        1.0,
+        ge=0.32,
+        le=60.0,
+        description="Seconds behind the sound that count as overload, and more than which is left out",
+    )
+
+
 class Config(Section):
     """The whole file."""
 
@@ -74,13 +112,26 @@ class Config(Section):
     publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
     operating_point: str = Field("default", description="Named set of thresholds of the model file")
     batch: int = Field(32, ge=1, le=1024, description="Most hops scored in one call")
+    batch_wait: float = Field(
+        0.0, ge=0.0, le=0.32, description="Seconds a hop may wait for others to share its call, which saves work"
+    )
+    workers: int = Field(1, ge=1, le=256, description="Scoring threads; more than one are pinned, each to a core")
+    max_streams: int | None = Field(
+        None,
+        ge=1,
+        description="Streams this machine can hold, as `streamdet bench --calibrate` found; more give a warning",
+    )
     ring_seconds: float = Field(64.0, ge=20.0, le=3600.0, description="Audio kept per stream, in seconds")
     gap_reset: float = Field(
         2.0, ge=0.32, le=60.0, description="Seconds of missing audio that make a stream start anew"
     )
     source: tuple[SourceSection, ...] = Field((), description="The sources")
+    replay: str | None = Field(None, description="ZeroMQ endpoint where subscribers get what they missed, or `none`")
+    store: Annotated[StoreSection, BeforeValidator(_as_table)] = StoreSection()
+    security: SecuritySection = SecuritySection()
     windows: WindowSection = WindowSection()
     alarm: AlarmSection = AlarmSection()
+    overload: OverloadSection = OverloadSection()
     web: WebSection = WebSection()
 
 

@@ -6,21 +6,27 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import FrameType
 
 import structlog
 from rich.console import Console
 
-from streamdet.assembly import judge_maker, load_engine, make_parts
+from streamdet.assembly import judge_maker, load_engine, make_gate, make_parts
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config
+from streamdet.crew import Crew, one_at_a_time
+from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
+from streamdet.engine.overload import OverloadWatch
 from streamdet.errors import StreamdetError
-from streamdet.events import DAEMON, Health, Sequencer, utc
+from streamdet.events import DAEMON, Health, Sequencer, State, StatePhase, utc
 from streamdet.notify import Notifier
-from streamdet.pipeline import Pipeline, Totals
+from streamdet.pipeline import Pipeline
+from streamdet.placement import Placement
 from streamdet.sinks.base import Sink
 from streamdet.sinks.fanout import Fanout
 from streamdet.sinks.jsonl import JsonLinesSink
@@ -28,22 +34,24 @@ from streamdet.sinks.queue import QueueSink
 from streamdet.sinks.terminal import TerminalSink
 from streamdet.sinks.zeromq import ZeroMQSink
 from streamdet.sources.base import Counted, Source
+from streamdet.totals import Totals
+from streamdet.store.gate import Gate, Past
 
 log = structlog.get_logger(__name__)
 HEALTH_SECONDS = 5.0
-IDLE_SECONDS = 0.2  # longest sleep of the scoring loop
-LAG_LIMIT = 5.0  # seconds behind the sound at which the watchdog is no longer fed
+IDLE_SECONDS = 0.2  # between two looks at how things go
+STALL_LIMIT = 5.0  # seconds without a sign of life from a scoring thread at which the watchdog is no longer fed
 FAREWELL_SECONDS = 2.0  # how long sources may take to stop
 
 
 class SourceThread(threading.Thread):
-    """Runs one source and hands what it yields to the pipeline."""
+    """Runs one source and hands what it yields to the crew that scores."""
 
-    def __init__(self, source: Source, pipeline: Pipeline, stop: threading.Event) -> None:
+    def __init__(self, source: Source, crew: Crew, stop: threading.Event) -> None:
         super().__init__(name=f"source-{source.name}", daemon=True)
         self.source = source
         self.error: StreamdetError | None = None
-        self._pipeline = pipeline
+        self._crew = crew
         self._stop_event = stop
         self._open: set[str] = set()  # streams that have sound and have not ended
 
@@ -64,14 +72,14 @@ class SourceThread(threading.Thread):
                 self._open.add(item.stream)
             elif isinstance(item, End):
                 self._open.discard(item.stream)
-            self._pipeline.push(item, wait=wait)
+            self._crew.push(item, wait=wait)
 
     def _fail(self, error: StreamdetError) -> None:
         self.error = error
         log.error("source_failed", source=self.source.uri, reason=str(error))
-        self._pipeline.push(Status(self.source.name, "failed", str(error)))
+        self._crew.push(Status(self.source.name, "failed", str(error)))
         for name in sorted(self._open):
-            self._pipeline.end(name, str(error))
+            self._crew.end(name, str(error))
 
 
 class Listener:
@@ -97,7 +105,12 @@ class Listener:
         self._patient = all(not source.live for source in sources)
         self._parts = make_parts(config)
         sinks = _open_sinks(config, json=json) + [sink for part in self._parts for sink in part.sinks()]
-        self._fanout = Fanout([self._queue(sink) for sink in sinks])
+        self._gate = make_gate(config, patient=self._patient, stop=self._stop)
+        past = Past({}, ()) if self._gate is None else self._gate.open()
+        self._unfinished = past.unfinished
+        self._told: deque[tuple[StatePhase, str]] = deque()
+        self._sequencer = Sequencer(past.positions)
+        self._fanout = Fanout([self._queue(sink) for sink in sinks], self._gate)
         self._pipeline = Pipeline(
             self._engine,
             judge,
@@ -106,16 +119,19 @@ class Listener:
             ring_seconds=config.ring_seconds,
             gap_reset=config.gap_reset,
             taps=[tap for part in self._parts for tap in part.taps()],
+            sequencer=self._sequencer,
         )
         self._threads = [SourceThread(source, self._pipeline, self._stop) for source in sources]
         self._notifier = Notifier()
-        self._sequencer = Sequencer()
         self._began = self._health_due = time.monotonic()
 
     def run(self) -> int:
         """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            if self._gate is not None:
+                self._gate.start(self._fanout.pass_on, self.tell)
+            self._clear_unfinished()
             for part in self._parts:
                 part.start(self)
             for thread in self._threads:
@@ -130,16 +146,39 @@ class Listener:
                 signal.signal(number, handler)
         return self._exit_code()
 
+    def _clear_unfinished(self) -> None:
+        """End the alerts that were active when the process before this one died, so that none lasts for ever."""
+        for alert in self._unfinished:
+            seq, now = self._sequencer.next(alert.stream), utc(time.time())
+            self._fanout.emit(replace(alert, seq=seq, time=now, phase="cleared", reason="ended"))
+
     def _turn(self) -> None:
         done = self._pipeline.tick()
         if not done:
             self._pipeline.wait(IDLE_SECONDS)
         if done or self._pipeline.lag < LAG_LIMIT:
             self._notifier.watchdog()
+        self._tell_state()
         if time.monotonic() >= self._health_due:
             self._health_due += HEALTH_SECONDS
             self._sequencer.next(DAEMON)
             self._fanout.emit(self.health())
+
+    def _tell_state(self) -> None:
+        while self._told:
+            phase, reason = self._told.popleft()
+            health = self.health()
+            self._fanout.emit(
+                State(
+                    stream=DAEMON,
+                    seq=self._sequencer.next(DAEMON),
+                    time=health.time,
+                    media_time=health.media_time,
+                    model=health.model,
+                    phase=phase,
+                    reason=reason,
+                )
+            )
 
     def _over(self) -> bool:
         if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
@@ -154,6 +193,7 @@ class Listener:
             if thread.ident is not None:
                 thread.join(FAREWELL_SECONDS)
         self._pipeline.finish("stopped", FAREWELL_SECONDS)
+        self._tell_state()
         self._sequencer.next(DAEMON)
         self._fanout.emit(self.health())
         self._fanout.close()
@@ -179,6 +219,15 @@ class Listener:
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock as far as its ring still holds them; None where it is over."""
         return self._pipeline.sound(stream, start, stop)
+
+    @property
+    def store(self) -> Gate | None:
+        """The event store, with its counters; None where none is kept."""
+        return self._gate
+
+    def tell(self, phase: StatePhase, reason: str) -> None:
+        """Publish a state event of the daemon itself, within a fraction of a second; from any thread."""
+        self._told.append((phase, reason))
 
     def health(self) -> Health:
         """How the daemon fares now; its ``seq`` is the one of the last health event."""

@@ -8,8 +8,9 @@
     │   └── FormatError       3   audio or a frame in a format that is not understood
     ├── ModelError            4   a model file is missing, damaged, or does not fit the front end
     ├── DependencyError       5   an optional part needs a package or library that is not installed
-    └── SinkError             6   an event sink cannot be opened or takes no event
-        └── SinkEndedError    6   the reader of a sink has gone for good, such as ``| head``
+    ├── SinkError             6   an event sink cannot be opened or takes no event
+    │   └── SinkEndedError    6   the reader of a sink has gone for good, such as ``| head``
+    └── StoreError            7   the event store cannot be opened or read
 """
 
 from __future__ import annotations
@@ -57,3 +58,9 @@ class SinkError(StreamdetError):
 
 class SinkEndedError(SinkError):
     """The reader of a sink has gone for good, such as ``| head``."""
+
+
+class StoreError(StreamdetError):
+    """The event store cannot be opened or read."""
+
+    exit_code = 7

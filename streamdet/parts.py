@@ -7,9 +7,10 @@ from typing import Protocol
 
 from streamdet.audio.ring import Span
 from streamdet.engine.modelfile import ModelInfo
-from streamdet.events import Health
+from streamdet.events import Health, StatePhase
 from streamdet.sinks.base import Sink
 from streamdet.sinks.queue import QueueSink
+from streamdet.store.gate import Gate
 from streamdet.tap import Tap
 
 
@@ -24,6 +25,15 @@ class Inside(Protocol):
     @property
     def queues(self) -> Sequence[QueueSink]:
         """The queue before each sink, with its counters."""
+        ...
+
+    @property
+    def store(self) -> Gate | None:
+        """The event store, with its counters; None where none is kept."""
+        ...
+
+    def tell(self, phase: StatePhase, reason: str) -> None:
+        """Publish a state event of the daemon itself: something works worse than it should, or well again."""
         ...
 
     def health(self) -> Health:

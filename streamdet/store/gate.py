@@ -21,9 +21,9 @@ import structlog
 from streamdet.errors import StoreError
 from streamdet.events import Alert, Event, StatePhase, from_json
 from streamdet.store.checkpoint import Checkpointer
-from streamdet.store.writer import Writer, last_alerts, positions
 from streamdet.store.schema import open_reader
 from streamdet.store.upkeep import Limits, Upkeep
+from streamdet.store.writer import Writer, last_alerts, positions
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamdet.store.writer import transaction
 from streamdet.store.schema import ALERT, HEALTH, KEPT_HEALTH, SCORE, STATE
+from streamdet.store.writer import transaction
 
 STEP: Final = 200  # rows; a few milliseconds, in which an event that comes meanwhile waits
 SUMMARY_MS: Final = 10_000

@@ -14,12 +14,15 @@ from streamdet.decide.calibrate import Platt, log_odds
 from streamdet.decide.judge import Judge, JudgeConfig
 from streamdet.decide.smooth import Cusum, CusumConfig
 from streamdet.decide.verdict import Rules
+from streamdet.endpoint import is_exposed
 from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
-from streamdet.errors import ConfigError
+from streamdet.errors import ConfigError, DependencyError
+from streamdet.keys import KeyRing
 from streamdet.parts import Part
 from streamdet.store.gate import Gate
+from streamdet.store.replay import Replay
 from streamdet.store.upkeep import Limits
 
 BUNDLED_MODEL = "streamdet.onnx"
@@ -59,9 +62,51 @@ def make_gate(config: Config, *, patient: bool, stop: threading.Event) -> Gate |
     return None if path is None else Gate(path, limits, patient=patient, stop=stop)
 
 
-def make_parts(config: Config) -> list[Part]:  # noqa: ARG001  no part is there yet
+def key_ring(config: Config) -> KeyRing | None:
+    """Read the key directory; None where there is none.
+
+    Raises:
+        ConfigError: it is missing or incomplete, or others can read it.
+    """
+    return None if config.security.keys is None else KeyRing(config.security.keys)
+
+
+def exposed(config: Config) -> list[str]:
+    """Endpoints with events that any machine of the network can read, though nobody said that this is meant."""
+    if config.security.keys is not None or config.security.insecure:
+        return []
+    return [endpoint for endpoint in (config.publish, config.replay) if endpoint is not None and is_exposed(endpoint)]
+
+
+def make_replay(config: Config) -> list[Part]:
+    """Make the replay socket, if one is configured.
+
+    Raises:
+        ConfigError: there is no store to replay from.
+        SinkError: its endpoint cannot be bound.
+    """
+    if config.replay in (None, "none"):
+        return []
+    path = store_path(config)
+    if path is None:
+        raise ConfigError("--replay needs an event store: give --store PATH")
+    return [Replay(config.replay, path, key_ring(config))]
+
+
+def make_parts(config: Config) -> list[Part]:
     """Make what runs beside scoring, as configured; nothing is opened yet."""
-    return []
+    parts: list[Part] = []
+    if config.web.listen is not None:
+        parts.append(_page(config))
+    return parts
+
+
+def _page(config: Config) -> Part:
+    try:
+        from streamdet.web.part import WebPart  # noqa: PLC0415  its server is an extra
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"the live page needs {error.name}: pip install 'streamdet[web]'") from error
+    return WebPart(config)
 
 
 def judge_config(config: Config, info: ModelInfo) -> JudgeConfig:

@@ -86,9 +86,7 @@ class SecuritySection(Section):
     """``[security]``: who may subscribe; ``streamdet keys`` makes the keys."""
 
     keys: Path | None = Field(None, description="Key directory; with one, CURVE guards all ZeroMQ endpoints")
-    insecure: bool = Field(
-        default=False, description="Publishing to a network without keys is meant; no warning is given"
-    )
+    insecure: bool = Field(default=False, description="Publishing to a network without keys is meant: no warning")
 
 
 class OverloadSection(Section):

@@ -14,12 +14,11 @@ from types import FrameType
 import structlog
 from rich.console import Console
 
-from streamdet.assembly import judge_maker, load_engine, make_gate, make_parts
+from streamdet.assembly import exposed, judge_maker, key_ring, load_engine, make_gate, make_parts
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time
-from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.overload import OverloadWatch
 from streamdet.errors import StreamdetError
@@ -34,10 +33,11 @@ from streamdet.sinks.queue import QueueSink
 from streamdet.sinks.terminal import TerminalSink
 from streamdet.sinks.zeromq import ZeroMQSink
 from streamdet.sources.base import Counted, Source
-from streamdet.totals import Totals
 from streamdet.store.gate import Gate, Past
+from streamdet.totals import Totals
 
 log = structlog.get_logger(__name__)
+Detail = dict[str, float | int | str]
 HEALTH_SECONDS = 5.0
 IDLE_SECONDS = 0.2  # between two looks at how things go
 STALL_LIMIT = 5.0  # seconds without a sign of life from a scoring thread at which the watchdog is no longer fed
@@ -98,8 +98,7 @@ class Listener:
     def __init__(
         self, config: Config, sources: Sequence[Source], *, json: bool = False, seconds: float | None = None
     ) -> None:
-        self._engine = load_engine(config)
-        judge = judge_maker(config, self._engine.info)
+        self._engines = [load_engine(config) for _ in range(config.workers)]
         self._stop = threading.Event()
         self._seconds = seconds
         self._patient = all(not source.live for source in sources)
@@ -108,22 +107,43 @@ class Listener:
         self._gate = make_gate(config, patient=self._patient, stop=self._stop)
         past = Past({}, ()) if self._gate is None else self._gate.open()
         self._unfinished = past.unfinished
-        self._told: deque[tuple[StatePhase, str]] = deque()
+        self._exposed = exposed(config)
+        self._told: deque[tuple[StatePhase, str, Detail]] = deque()
         self._sequencer = Sequencer(past.positions)
         self._fanout = Fanout([self._queue(sink) for sink in sinks], self._gate)
-        self._pipeline = Pipeline(
-            self._engine,
-            judge,
-            self._fanout.emit,
-            batch=config.batch,
-            ring_seconds=config.ring_seconds,
-            gap_reset=config.gap_reset,
-            taps=[tap for part in self._parts for tap in part.taps()],
-            sequencer=self._sequencer,
-        )
-        self._threads = [SourceThread(source, self._pipeline, self._stop) for source in sources]
+        self._crew = self._make_crew(config)
+        self._overload = OverloadWatch(config.overload.late)
+        self._max_streams = config.max_streams
+        self._crowded = False  # more streams than that are open
+        self._threads = [SourceThread(source, self._crew, self._stop) for source in sources]
         self._notifier = Notifier()
         self._began = self._health_due = time.monotonic()
+
+    def _make_crew(self, config: Config) -> Crew:
+        judge = judge_maker(config, self.model)
+        taps = [tap for part in self._parts for tap in part.taps()]
+        if config.workers > 1:
+            taps = [one_at_a_time(tap) for tap in taps]
+        engines = iter(self._engines)
+
+        def make(placement: Placement) -> Pipeline:
+            return Pipeline(
+                next(engines),
+                judge,
+                self._fanout.emit,
+                batch=config.batch,
+                ring_seconds=config.ring_seconds,
+                gap_reset=config.gap_reset,
+                taps=taps,
+                sequencer=self._sequencer,
+                policy=config.overload.policy,
+                late=config.overload.late,
+                gather=config.batch_wait,
+                on_close=placement.leave,
+                on_forget=placement.forget,
+            )
+
+        return Crew(make, workers=config.workers, on_failure=self._stop.set)
 
     def run(self) -> int:
         """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
@@ -132,11 +152,14 @@ class Listener:
             if self._gate is not None:
                 self._gate.start(self._fanout.pass_on, self.tell)
             self._clear_unfinished()
+            for endpoint in self._exposed:
+                self.tell("degraded", f"{endpoint} is open to the whole network: set [security] keys, or insecure = true")
             for part in self._parts:
                 part.start(self)
+            self._crew.start()
             for thread in self._threads:
                 thread.start()
-            log.info("listening", engine=self._engine.name, model=self._engine.info.digest[:12])
+            log.info("listening", engine=self._engines[0].name, model=self.model.digest[:12], workers=len(self._crew))
             self._notifier.ready("listening")
             while not self._over():
                 self._turn()
@@ -153,20 +176,42 @@ class Listener:
             self._fanout.emit(replace(alert, seq=seq, time=now, phase="cleared", reason="ended"))
 
     def _turn(self) -> None:
-        done = self._pipeline.tick()
-        if not done:
-            self._pipeline.wait(IDLE_SECONDS)
-        if done or self._pipeline.lag < LAG_LIMIT:
+        self._stop.wait(IDLE_SECONDS)
+        now = time.monotonic()
+        if now - self._crew.quiet_since < STALL_LIMIT:
             self._notifier.watchdog()
+        self._watch_load(now)
         self._tell_state()
-        if time.monotonic() >= self._health_due:
+        if now >= self._health_due:
             self._health_due += HEALTH_SECONDS
             self._sequencer.next(DAEMON)
             self._fanout.emit(self.health())
 
+    def _watch_load(self, now: float) -> None:
+        """Say once when more sound comes than can be scored, or more streams than were found to fit, and when not."""
+        change = self._overload.look(self._crew.load, now)
+        if change is not None:
+            log.warning("overload" if change.begins else "overload_over", **change.detail())
+            if change.begins:
+                reason = f"overload: scoring is {change.lag:.1f} s behind the sound"
+            else:
+                reason = f"overload is over after {change.seconds:.0f} s, {change.skipped} hops were left out"
+            self.tell("degraded" if change.begins else "live", reason, change.detail())
+        if self._max_streams is not None:
+            self._watch_crowd(self._crew.open_streams, self._max_streams)
+
+    def _watch_crowd(self, streams: int, most: int) -> None:
+        if (streams > most) == self._crowded:
+            return
+        self._crowded = streams > most
+        detail: Detail = {"cause": "streams", "streams": streams, "max_streams": most}
+        log.warning("too_many_streams" if self._crowded else "streams_fit_again", streams=streams, max_streams=most)
+        reason = f"{streams} streams are open, max_streams is {most}"
+        self.tell("degraded" if self._crowded else "live", reason, detail)
+
     def _tell_state(self) -> None:
         while self._told:
-            phase, reason = self._told.popleft()
+            phase, reason, detail = self._told.popleft()
             health = self.health()
             self._fanout.emit(
                 State(
@@ -177,6 +222,7 @@ class Listener:
                     model=health.model,
                     phase=phase,
                     reason=reason,
+                    detail=detail,
                 )
             )
 
@@ -184,7 +230,7 @@ class Listener:
         if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
             self._stop.set()
         # The threads are looked at first: what they pushed before they ended is then seen by the pipeline.
-        return self._stop.is_set() or (not any(t.is_alive() for t in self._threads) and self._pipeline.idle)
+        return self._stop.is_set() or (not any(t.is_alive() for t in self._threads) and self._crew.idle)
 
     def _finish(self) -> None:
         self._notifier.stopping()
@@ -192,19 +238,23 @@ class Listener:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(FAREWELL_SECONDS)
-        self._pipeline.finish("stopped", FAREWELL_SECONDS)
-        self._tell_state()
-        self._sequencer.next(DAEMON)
-        self._fanout.emit(self.health())
-        self._fanout.close()
-        for part in self._parts:
-            part.close()
-        self._engine.close()
+        try:
+            self._crew.finish("stopped", FAREWELL_SECONDS)
+        finally:
+            self._watch_load(time.monotonic())
+            self._tell_state()
+            self._sequencer.next(DAEMON)
+            self._fanout.emit(self.health())
+            self._fanout.close()
+            for part in self._parts:
+                part.close()
+            for engine in self._engines:
+                engine.close()
 
     @property
     def model(self) -> ModelInfo:
         """What the model file that scores says of itself."""
-        return self._engine.info
+        return self._engines[0].info
 
     @property
     def queues(self) -> Sequence[QueueSink]:
@@ -218,37 +268,45 @@ class Listener:
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock as far as its ring still holds them; None where it is over."""
-        return self._pipeline.sound(stream, start, stop)
+        return self._crew.sound(stream, start, stop)
 
     @property
     def store(self) -> Gate | None:
         """The event store, with its counters; None where none is kept."""
         return self._gate
 
-    def tell(self, phase: StatePhase, reason: str) -> None:
+    def tell(self, phase: StatePhase, reason: str, detail: Detail | None = None) -> None:
         """Publish a state event of the daemon itself, within a fraction of a second; from any thread."""
-        self._told.append((phase, reason))
+        self._told.append((phase, reason, detail or {}))
 
     def health(self) -> Health:
         """How the daemon fares now; its ``seq`` is the one of the last health event."""
-        pipeline = self._pipeline
+        crew, load = self._crew, self._crew.load
         return Health(
             seq=max(1, self._sequencer.last(DAEMON)),
             time=utc(time.time()),
-            media_time=round(sum(t.seconds for t in pipeline.totals.values()), 3),
-            model=self._engine.info.digest,
+            media_time=round(crew.seconds, 3),
+            model=self.model.digest,
             uptime=round(time.monotonic() - self._began, 3),
-            streams=pipeline.open_streams,
-            alerts=pipeline.active_alerts,
-            hops=pipeline.hops,
-            lag_ms=round(1e3 * pipeline.lag, 3),
+            streams=crew.open_streams,
+            alerts=crew.active_alerts,
+            hops=crew.hops,
+            lag_ms=round(1e3 * load.lag, 3),
             dropped=self._fanout.dropped(),
-            engine=self._engine.name,
+            engine=self._engines[0].name,
+            workers=len(crew),
+            overloaded=self._overload.overloaded,
+            skipped=load.skipped,
+            overrun=load.overrun,
+            max_streams=self._max_streams,
         )
 
     def summary(self) -> str:
         """Say in a few lines what was heard."""
-        lines = [_describe(name, totals) for name, totals in sorted(self._pipeline.totals.items())]
+        lines = [_describe(name, totals) for name, totals in self._crew.totals()]
+        count, rest = self._crew.rest()
+        if count:
+            lines.append(_describe(f"{count} streams that ended before", rest))
         lost = {name: count for name, count in self._fanout.dropped().items() if count}
         return "\n".join([*lines, *(f"{name}: {count} events dropped" for name, count in lost.items())])
 
@@ -266,7 +324,7 @@ class Listener:
 def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
     sinks: list[Sink] = []
     if config.publish is not None:
-        sinks.append(ZeroMQSink(config.publish))
+        sinks.append(ZeroMQSink(config.publish, ring=key_ring(config)))
     sinks.append(JsonLinesSink(sys.stdout.buffer) if json else TerminalSink(Console()))
     return sinks
 
@@ -278,7 +336,8 @@ def _describe(name: str, totals: Totals) -> str:
     peak = "none" if totals.peak is None else f"{totals.peak:.2f}"
     lost = f", {totals.lost_seconds:.1f} s lost" if totals.lost_seconds else ""
     overrun = f", {totals.overrun} samples overrun" if totals.overrun else ""
+    skipped = f", {totals.skipped} hops skipped" if totals.skipped else ""
     return (
         f"{name}: {totals.seconds:.1f} s, alerts {totals.alerts}, highest p_fake {peak}, "
-        f"hops by verdict: {verdicts}{lost}{overrun}"
+        f"hops by verdict: {verdicts}{lost}{skipped}{overrun}"
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 VERSION: Final = 1
+REMEMBERED: Final = 50_000  # counts kept of streams that ended long ago
 DAEMON = "*"  # the stream name of events about the process as a whole; no source may carry it
 
 Verdict = Literal["bona_fide", "spoof", "undecided", "no_speech"]
@@ -134,6 +137,13 @@ class Health(Envelope):
     lag_ms: Annotated[float, Field(ge=0, description="Age of the oldest hop that waits to be scored")]
     dropped: Annotated[dict[str, Count], Field(description="Events that each sink had no room for, by sink")]
     engine: Annotated[str, Field(description="What runs the network")]
+    workers: Annotated[int, Field(ge=1, description="Scoring threads")] = 1
+    overloaded: Annotated[bool, Field(description="Whether more sound comes in than can be scored")] = False
+    skipped: Annotated[Count, Field(description="Hops left out under overload since the start")] = 0
+    overrun: Annotated[Count, Field(description="Samples overwritten before they were scored, since the start")] = 0
+    max_streams: Annotated[
+        int | None, Field(description="Streams this machine was found to hold; null where nobody measured")
+    ] = None
 
 
 Event = Score | Alert | State | Health
@@ -204,20 +214,31 @@ def schema() -> dict[str, Any]:
 
 
 class Sequencer:
-    """Hands out ``seq``: one gapless count per stream over all its events. One thread numbers and sends events.
+    """Hands out ``seq``: one gapless count per stream over all its events. One thread numbers a stream's events.
 
     ``last`` has the numbers handed out last in an earlier life of the process, by stream: the count goes on from there.
     """
 
     def __init__(self, last: Mapping[str, int] | None = None) -> None:
         self._last: dict[str, int] = dict(last or {})
+        self._past: OrderedDict[str, int] = OrderedDict()  # of streams that ended long ago
+        self._lock = threading.Lock()
 
     def next(self, stream: str) -> int:
         """Count one more event of the stream and return its number, 1 for the first."""
-        number = self._last.get(stream, 0) + 1
-        self._last[stream] = number
-        return number
+        number = self._last.get(stream)
+        if number is None:
+            number = self._past.pop(stream, 0)
+        self._last[stream] = number + 1
+        return number + 1
+
+    def forget(self, stream: str) -> None:
+        """Note that a stream ended long ago: when too many have, its count is dropped, and it would begin at 1."""
+        with self._lock:
+            self._past[stream] = self._last.pop(stream, 0)
+            while len(self._past) > REMEMBERED:
+                self._past.popitem(last=False)
 
     def last(self, stream: str) -> int:
         """Return the number handed out last, 0 where there was none."""
-        return self._last.get(stream, 0)
+        return self._last.get(stream) or self._past.get(stream, 0)

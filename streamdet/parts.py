@@ -32,7 +32,7 @@ class Inside(Protocol):
         """The event store, with its counters; None where none is kept."""
         ...
 
-    def tell(self, phase: StatePhase, reason: str) -> None:
+    def tell(self, phase: StatePhase, reason: str, detail: dict[str, float | int | str] | None = None) -> None:
         """Publish a state event of the daemon itself: something works worse than it should, or well again."""
         ...
 

@@ -1,16 +1,16 @@
 """The heart of the process: streams come and go, their ready hops are scored in micro-batches, events come out.
 
-Source threads call :meth:`Pipeline.push`; one scoring thread calls :meth:`Pipeline.tick`. All events are made on the
-scoring thread, so that ``seq`` is gapless without a lock.
+Source threads call :meth:`Pipeline.push`; one scoring thread calls :meth:`Pipeline.tick`. All events of a stream are
+made on the scoring thread, so that ``seq`` is gapless without a lock. Several make a :class:`streamdet.crew.Crew`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypedDict
 
 import numpy as np
@@ -18,32 +18,20 @@ import numpy as np
 from streamdet.audio.block import Block, End, Item, Status
 from streamdet.audio.ring import Span
 from streamdet.decide.alarm import Transition
-from streamdet.decide.judge import Judge, Summary
+from streamdet.decide.judge import Judge
 from streamdet.decide.window import Column
 from streamdet.engine.base import Engine
+from streamdet.engine.overload import Load, Policy
+from streamdet.engine.scheduler import Turns
 from streamdet.engine.scorer import HopScorer
 from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
 from streamdet.features.logmel import FloatArray
 from streamdet.tap import Heard, Tap
+from streamdet.totals import Ledger, Totals
 from streamdet.voice import Hop, Voice
 
 SILENCED: Final = ("recovering", "failed")  # phases of a source that gives no sound
-
-
-@dataclass(slots=True)
-class Totals:
-    """What became of one stream so far, for summary and health."""
-
-    hops: int = 0
-    seconds: float = 0.0
-    end: float = 0.0  # media time of the last sample
-    lost_seconds: float = 0.0
-    overrun: int = 0
-    alerts: int = 0
-    peak: float | None = None
-    failed: str | None = None
-    summary: Summary | None = None
-    verdicts: Counter[str] = field(default_factory=Counter)
+ABSENT: Final = Column(0.0, 0.0, 0.0, 1.0)  # of a hop that was not heard, for want of sound or of time
 
 
 @dataclass(slots=True)
@@ -56,6 +44,10 @@ class _Stream:
     totals: Totals
     missing: float = 0.0  # seconds lost in a row until now
     heard_at: float = 0.0  # when the last hop's end arrived, seconds since the epoch
+
+
+def _nothing(_name: str) -> None:
+    """Do nothing."""
 
 
 class _Envelope(TypedDict):
@@ -78,6 +70,13 @@ class Pipeline:
         gap_reset: seconds of missing audio after which a stream's state starts anew.
         taps: each is shown every hop on the scoring thread, after its score was emitted; must not block.
         sequencer: numbers the events; one that begins at 1 where absent.
+        policy: ``skip`` leaves hops out while scoring is more than ``late`` seconds behind the sound: at its turn a
+            stream skips what is older, but for one hop, so all streams are thinned alike. The network's state stays,
+            as over lost sound, and so does what a window sees of such a hop: audio that is missing.
+        late: seconds.
+        gather: longest time in seconds that :meth:`wait` lets a complete hop wait for others to share its call.
+        on_close: hears the name of each stream that has ended.
+        on_forget: hears the name of each that ended so long ago that it is known no longer; its ``seq`` begins anew.
     """
 
     def __init__(
@@ -91,10 +90,16 @@ class Pipeline:
         gap_reset: float = 2.0,
         taps: Sequence[Tap] = (),
         sequencer: Sequencer | None = None,
+        policy: Policy = "score_all",
+        late: float = 1.0,
+        gather: float = 0.0,
+        on_close: Callable[[str], None] = _nothing,
+        on_forget: Callable[[str], None] = _nothing,
     ) -> None:
         self.engine = engine
-        self.totals: dict[str, Totals] = {}
+        self.totals = Ledger(on_forget=self._forget)
         self.hops = 0
+        self.skipped = 0  # hops left out under overload
         self._scorer = HopScorer(engine)
         self._front_end = engine.info.front_end
         self._judge = judge
@@ -104,6 +109,12 @@ class Pipeline:
         self._ring_seconds = ring_seconds
         self._gap_reset = gap_reset
         self._sequencer = sequencer or Sequencer()
+        self._latest_age = late if policy == "skip" else float("inf")
+        self._gather = gather
+        self._on_close = on_close
+        self._on_forget = on_forget
+        self._overrun = 0  # samples, of streams that have ended
+        self._turns: Turns[Voice] = Turns()  # only ever touched while holding ``_changed``
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
         self._notes: deque[tuple[Status, Voice | None]] = deque()  # with the ended voice that is closed first
@@ -125,18 +136,31 @@ class Pipeline:
                 self._note(Status(item.stream, "failed", f"ended without sound: {item.reason}"))
             else:
                 voice.finish(item.reason)
+                self._offer(voice)
         else:
             self._push_block(item, wait)
             return
-        with self._changed:
-            self._changed.notify_all()
+        self.wake()
 
     def wait(self, timeout: float) -> None:
         """Sleep until there is something to score or to tell, or ``timeout`` seconds have passed."""
         with self._changed:
-            told = not any(before is None for _, before in list(self._notes))
-            if told and not any(voice.ready or voice.ended for voice in list(self._voices.values())):
+            if not self._turns and not any(before is None for _, before in list(self._notes)):
                 self._changed.wait(timeout)
+            while (left := self._worth_waiting()) > 0:
+                self._changed.wait(left)
+
+    def wake(self) -> None:
+        """End a :meth:`wait`."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _worth_waiting(self) -> float:
+        """Seconds that the first in the queue may wait for others; 0 where there is nobody left to wait for."""
+        first = self._turns.first
+        if first is None or len(self._turns) >= min(self._batch, len(self._voices)):
+            return 0.0
+        return first.waiting_since + self._gather - time.monotonic() if self._gather else 0.0
 
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
@@ -151,18 +175,24 @@ class Pipeline:
     @property
     def open_streams(self) -> int:
         """Streams that have sound and have not ended."""
-        return len(self._streams)
+        return len(self._voices)
 
     @property
     def active_alerts(self) -> int:
         """Alerts raised and not cleared."""
-        return sum(stream.judge.alerting for stream in self._streams.values())
+        return sum(stream.judge.alerting for stream in list(self._streams.values()))
 
     @property
     def lag(self) -> float:
-        """Age in seconds of the oldest complete hop that waits to be scored."""
-        waiting = [v.waiting_since for v in list(self._voices.values()) if v.ready]
-        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+        """Age in seconds of the oldest whole hop that waits to be scored; sources that wait for room do not count."""
+        voices = list(self._voices.values())
+        since = min((v.waiting_since for v in voices if v.ready and not v.patient), default=float("inf"))
+        return max(0.0, time.monotonic() - since)
+
+    @property
+    def load(self) -> Load:
+        """How far scoring is behind the sound."""
+        return Load(self.lag, self.skipped, self._overrun + sum(v.ring.overrun for v in list(self._voices.values())))
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples ``[start, stop)`` of a stream's clock as far as they are held; None where there is no stream."""
@@ -176,18 +206,35 @@ class Pipeline:
     def _push_block(self, block: Block, wait: threading.Event | None) -> None:
         voice = self._voices.get(block.stream)
         if voice is None or voice.ended:
-            voice = self._new_voice(block.stream)
+            voice = self._new_voice(block.stream, patient=wait is not None)
         voice.accept(block)
         if not voice.ready:
             return  # part of a hop is no news, and waking the scoring thread 50 times a second is not free
+        self._offer(voice)
+        if wait is not None:
+            self._wait_for_room(voice, wait)
+
+    def _wait_for_room(self, voice: Voice, wait: threading.Event) -> None:
         with self._changed:
-            self._changed.notify_all()  # once: two that wait and wake each other would never sleep
-            while wait is not None and not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
+            while not wait.is_set() and voice.ring.available > voice.ring.capacity // 2:
                 self._changed.wait(0.2)
 
-    def _new_voice(self, name: str) -> Voice:
+    def _offer(self, voice: Voice) -> None:
+        """Let a voice queue up for scoring, or for its end."""
+        with self._changed:
+            if not voice.queued:
+                self._turns.offer(voice)
+                self._changed.notify_all()  # once: two that wait and wake each other would never sleep
+
+    def _new_voice(self, name: str, *, patient: bool) -> Voice:
         front_end = self._front_end
-        voice = Voice(name, rate=front_end.rate, hop_samples=front_end.hop_samples, ring_seconds=self._ring_seconds)
+        voice = Voice(
+            name,
+            rate=front_end.rate,
+            hop_samples=front_end.hop_samples,
+            ring_seconds=self._ring_seconds,
+            patient=patient,
+        )
         with self._changed:  # a stream of the same name that has just ended is scored to its end first
             while name in self._voices:
                 self._changed.wait(0.2)
@@ -197,36 +244,38 @@ class Pipeline:
     # ---- the scoring thread ----
 
     def tick(self) -> int:
-        """Score one micro-batch of ready hops, oldest first; returns how many hops that were."""
-        self._adopt()
+        """Score one micro-batch of ready hops, each stream in its turn; returns how many hops that were."""
         self._tell_notes()
-        ended = [stream for stream in self._streams.values() if stream.voice.ended]
-        ready = [stream for stream in self._streams.values() if stream.voice.ready]
-        ready.sort(key=lambda stream: stream.voice.waiting_since)
-        done = self._score(ready[: self._batch])
-        for stream in ended:
-            if not stream.voice.ready:
-                self._close(stream)
-        if done or ended:
+        with self._changed:
+            voices = self._turns.take(self._batch)
+        voices = [voice for voice in voices if self._voices.get(voice.name) is voice]  # one may have been closed
+        done = self._score([self._stream(voice) for voice in voices])
+        ended = [voice for voice in voices if not voice.ready and voice.ended is not None]
+        for voice in ended:
+            self._close(self._stream(voice))
+        if voices:
             with self._changed:
-                self._changed.notify_all()
+                for voice in voices:
+                    if voice.ready or (voice.ended is not None and voice not in ended):
+                        self._turns.offer(voice)
+                self._changed.notify_all()  # for those who wait for room, or for a name to be free
         return done
 
     def drain(self) -> None:
         """Score everything that waits."""
-        while self.tick():
+        while self.tick() or self._turns:
             pass
 
     def finish(self, reason: str, patience: float = float("inf")) -> None:
         """Score what waits, for ``patience`` seconds at most, then end all streams."""
         for voice in list(self._voices.values()):
-            if not voice.ended:
-                voice.finish(reason)
+            voice.finish(reason)
+            self._offer(voice)
         until = time.monotonic() + patience
-        while self.tick() and time.monotonic() < until:
+        while (self.tick() or self._turns) and time.monotonic() < until:
             pass
-        for stream in list(self._streams.values()):
-            self._close(stream)
+        for voice in list(self._voices.values()):
+            self._close(self._stream(voice))
 
     def _tell_notes(self) -> None:
         """Tell what waits; what belongs to a stream's next life waits until the one before is closed."""
@@ -237,26 +286,48 @@ class Pipeline:
             else:
                 self._tell(note)
 
-    def _adopt(self) -> None:
-        for name, voice in list(self._voices.items()):
-            if name not in self._streams:
-                totals = self.totals.setdefault(name, Totals())
-                self._streams[name] = _Stream(voice, self._judge(), self._scorer.open(), totals)
+    def _stream(self, voice: Voice) -> _Stream:
+        """Find the stream of an open voice; one that is new gets its slot and its judge."""
+        stream = self._streams.get(voice.name)
+        if stream is None:
+            totals = self.totals.open(voice.name)
+            stream = self._streams[voice.name] = _Stream(voice, self._judge(), self._scorer.open(), totals)
+        return stream
 
     def _score(self, streams: list[_Stream]) -> int:
-        taken = [(stream, hop) for stream in streams if (hop := stream.voice.take()) is not None]
-        heard = [(stream, hop) for stream, hop in taken if hop.lost < len(hop.samples)]
-        for stream, hop in taken:
-            if hop.skipped:
-                stream.totals.lost_seconds += stream.voice.seconds(hop.skipped)
-                self._restart(stream, hop)
-            if hop.lost == len(hop.samples):
-                stream.missing += self._front_end.hop_seconds
-                self._decide(stream, hop, Column(0.0, 0.0, 0.0, 1.0), None)
+        before = self.hops
+        heard = [(stream, hop) for stream in streams if (hop := self._next_hop(stream)) is not None]
         if heard:
             self._score_heard(heard)
-        self.hops += len(taken)
-        return len(taken)
+        return self.hops - before
+
+    def _next_hop(self, stream: _Stream) -> Hop | None:
+        """Take the next hop that has to be scored, at most one that is lost, and leave out what is too late."""
+        voice = stream.voice
+        while (late := self._too_late(voice)) or voice.ready:
+            hop = voice.take()
+            if hop is None:
+                return None
+            if hop.skipped:
+                stream.totals.lost_seconds += voice.seconds(hop.skipped)
+                self._restart(stream, hop)
+            if not late and hop.lost < len(hop.samples):
+                return hop
+            self._pass_over(stream, hop, late=late)
+            if not late:
+                return None
+        return None
+
+    def _too_late(self, voice: Voice) -> bool:
+        behind = time.monotonic() - voice.waiting_since
+        return behind > self._latest_age and voice.waiting > 1 and not voice.patient
+
+    def _pass_over(self, stream: _Stream, hop: Hop, *, late: bool) -> None:
+        """Judge a hop that the network does not hear, for want of sound or, where it is ``late``, of time."""
+        stream.missing += self._front_end.hop_seconds
+        self.skipped += late
+        stream.totals.skipped += late
+        self._decide(stream, hop, ABSENT, None)
 
     def _score_heard(self, heard: list[tuple[_Stream, Hop]]) -> None:
         for stream, hop in heard:
@@ -282,6 +353,7 @@ class Pipeline:
         stream.heard_at = time.time() - age
         judgement = stream.judge.update(column, at)
         totals = stream.totals
+        self.hops += 1
         totals.hops += 1
         totals.seconds += self._front_end.hop_seconds
         totals.end = at
@@ -322,7 +394,9 @@ class Pipeline:
     def _tell(self, note: Status) -> None:
         voice = self._voices.get(note.stream)
         if note.phase == "failed":
-            self.totals.setdefault(note.stream, Totals()).failed = note.reason
+            self.totals.open(note.stream).failed = note.reason
+            if voice is None:
+                self._let_go(note.stream)
         self._tell_state(note.stream, voice, note.phase, note.reason, note.detail)
         stream = self._streams.get(note.stream)
         if stream is not None and note.phase in SILENCED:
@@ -347,15 +421,26 @@ class Pipeline:
         self._tell_alerts(stream, stream.judge.end(at))
         totals.summary = stream.judge.summary()
         totals.overrun += voice.ring.overrun
+        self._overrun += voice.ring.overrun
         detail: dict[str, float | int | str] = {
             "seconds": round(at, 3),
             "overrun": voice.ring.overrun,
+            "skipped_hops": totals.skipped,
         }
         self._tell_state(voice.name, voice, "ended", voice.ended or "", detail)
         self._scorer.close(stream.slot)
         with self._changed:
             del self._streams[voice.name]
             del self._voices[voice.name]
+        self._let_go(voice.name)
+
+    def _let_go(self, name: str) -> None:
+        self._on_close(name)
+        self.totals.close(name)
+
+    def _forget(self, name: str) -> None:
+        self._sequencer.forget(name)
+        self._on_forget(name)
 
     def _envelope(self, stream: str, timestamp: float, at: float) -> _Envelope:
         return {

@@ -103,7 +103,7 @@ class Scanner:
         return trouble
 
     def _result(self, name: str, path: Path, error: str | None) -> Result:
-        totals = self._pipeline.totals.pop(name, None)
+        totals = self._pipeline.totals.pop(name)
         if totals is None or totals.summary is None:
             nothing: Verdict | None = None if error else "no_speech"
             return Result(str(path), None, nothing, model=self._engine.info.digest, error=error)

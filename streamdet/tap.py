@@ -15,7 +15,8 @@ from streamdet.voice import Hop
 class Heard:
     """One hop of one stream with everything that was made of it; arrays are shared, so nobody may write to them.
 
-    ``features`` are float32 ``[hop_frames, mels]`` as the network saw them, None where the whole hop was lost.
+    ``features`` are float32 ``[hop_frames, mels]`` as the network saw them, None where the whole hop was lost, or
+    skipped under overload (its samples are there all the same).
     """
 
     stream: str
@@ -26,4 +27,6 @@ class Heard:
 
 
 Tap = Callable[[Heard], None]
-"""Called on the scoring thread for each hop: it must return at once and hand longer work to a thread of its own."""
+"""Called on the scoring thread for each hop: it must return at once and hand longer work to a thread of its own.
+
+Where several workers score, calls come from all of their threads, but never two at a time."""

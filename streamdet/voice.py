@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -31,15 +30,20 @@ class Hop:
 class Voice:
     """Takes blocks from one source thread and hands hops to the scoring thread; neither ever waits for the other."""
 
-    def __init__(self, name: str, *, rate: int, hop_samples: int, ring_seconds: float) -> None:
+    def __init__(self, name: str, *, rate: int, hop_samples: int, ring_seconds: float, patient: bool = False) -> None:
         self.name = name
+        self.patient = patient  # its source waits for room, so that it is never behind
+        self.queued = False  # for the scheduler
         self.ring = Ring(int(ring_seconds * rate), grid=hop_samples)
         self.ended: str | None = None
         self._rate = rate
         self._hop_samples = hop_samples
         self._resampler: Resampler | None = None
         self._base = 0  # clock position at which the present resampler began
-        self._arrivals: deque[tuple[int, float]] = deque()
+        held = self.ring.capacity // hop_samples + 2
+        self._complete: deque[tuple[int, float]] = deque(maxlen=held)  # ends of hops, and when each came
+        self._next_end = hop_samples
+        self._heard_at = 0.0
         self._length: int | None = None
         self._taken = 0  # end of the hop taken last
 
@@ -54,9 +58,17 @@ class Voice:
         return self.ring.available >= self._hop_samples
 
     @property
+    def waiting(self) -> int:
+        """Whole hops that wait."""
+        return self.ring.available // self._hop_samples
+
+    @property
     def waiting_since(self) -> float:
-        """Monotonic time at which the oldest waiting sound arrived; infinity where none waits."""
-        return self._arrivals[0][1] if self._arrivals else float("inf")
+        """Monotonic time at which the oldest hop that waits was complete; infinity where none waits. For any thread."""
+        try:
+            return self._complete[0][1]
+        except IndexError:
+            return float("inf")
 
     def accept(self, block: Block) -> None:
         """Write a block to the ring."""
@@ -66,7 +78,8 @@ class Voice:
         stop = self._base + resampler.position
         if block.concealed:
             self.ring.mark_lost(start, stop)
-        self._arrivals.append((stop, block.arrived))
+        self._heard_at = block.arrived
+        self._note_ends(stop)
 
     def finish(self, reason: str) -> None:
         """End the stream: empty the resampler and fill the last hop up with silence."""
@@ -77,6 +90,7 @@ class Voice:
         rest = self._length % self._hop_samples
         if rest >= SHORTEST_REST * self._rate:
             self.ring.write(np.zeros(self._hop_samples - rest, np.float32))
+        self._note_ends(self.ring.written)
         self.ended = reason
 
     def take(self) -> Hop | None:
@@ -84,12 +98,9 @@ class Voice:
         span = self.ring.read(self._hop_samples)
         if span is None:
             return None
-        arrived = time.monotonic()
-        while self._arrivals:
-            position, arrived = self._arrivals[0]
-            if position >= span.stop:
-                break
-            self._arrivals.popleft()
+        arrived = self._heard_at
+        while self._complete and self._complete[0][0] <= span.stop:
+            _, arrived = self._complete.popleft()
         end = span.stop if self._length is None else min(span.stop, self._length)
         skipped, self._taken = span.start - self._taken, span.stop
         return Hop(span.samples, span.lost, end, arrived, skipped)
@@ -97,6 +108,14 @@ class Voice:
     def seconds(self, position: int) -> float:
         """Media time of a clock position, in seconds."""
         return position / self._rate
+
+    def _note_ends(self, stop: int) -> None:
+        """Note when the hops that end by ``stop`` were complete; of more than the ring holds, those that it holds."""
+        hop = self._hop_samples
+        self._next_end = max(self._next_end, (stop - self.ring.capacity) // hop * hop)
+        while self._next_end <= stop:
+            self._complete.append((self._next_end, self._heard_at))
+            self._next_end += hop
 
     def _bridge(self, block: Block) -> Resampler:
         """Cover what was lost before the block, and follow a change of rate."""

@@ -204,7 +204,7 @@ def test_sources_that_wait_for_room_lose_nothing(speech: np.ndarray) -> None:
     for number in range(3):
         track = scores(events, f"s{number}")
         assert [score.media_time for score in track] == pytest.approx([0.32 * (i + 1) for i in range(62)] + [20.0])
-    assert all(totals.overrun == 0 for totals in pipeline.totals.values())
+    assert all(totals.overrun == 0 for _, totals in pipeline.totals.items())
 
 
 def test_sound_that_was_overwritten_unread_is_said_and_the_stream_starts_anew(speech: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,6 +58,15 @@ class Decoder(Protocol):
         Raises:
             FormatError: the payload is damaged, or lacks the channel that was chosen.
         """
+        ...
+
+
+@runtime_checkable
+class ConcealingDecoder(Decoder, Protocol):
+    """A decoder that can stand in for what was lost."""
+
+    def conceal(self, count: int) -> FloatArray:
+        """At most ``count`` samples at ``rate`` for those lost before the packet that is decoded next."""
         ...
 
 
@@ -142,6 +151,7 @@ class OpusDecoder:
 
     def __init__(self, *, channel: int | None = None) -> None:
         self._channel = channel
+        self._toc: int | None = None
         layout = "mono" if channel is None else "stereo"
         self._context = _av_context(_opus_name(), rate=self.rate, layout=layout)
 
@@ -151,12 +161,28 @@ class OpusDecoder:
 
     def decode(self, payload: bytes) -> FloatArray:
         """See :class:`Decoder`."""
-        return to_mono(_av_decode(self._context, payload), channel=self._channel)
+        samples = to_mono(_av_decode(self._context, payload), channel=self._channel)
+        self._toc = payload[0] & 0xFC
+        return samples
+
+    def conceal(self, count: int) -> FloatArray:
+        """Let the codec itself stand in for ``count`` lost samples, before the packet behind them is decoded.
+
+        A packet of nothing but its first byte is a frame that was lost (RFC 6716 section 3.2.1): the decoder then goes
+        on with pitch and spectrum by itself and fades. Whole frames, as many as fit.
+        """
+        if self._toc is None:
+            return np.empty(0, np.float32)
+        times = min(count, _OPUS_CONCEALED) // _OPUS_FRAME[self._toc >> 3]
+        lost = bytes([self._toc])
+        parts = [to_mono(_av_decode(self._context, lost), channel=self._channel) for _ in range(times)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 # Samples at 48 kHz of one frame, by the configuration number in the first byte (RFC 6716 table 2).
 _OPUS_FRAME: Final = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
 _OPUS_LONGEST: Final = 5760
+_OPUS_CONCEALED: Final = 2880  # as long as the other codecs are concealed for
 
 
 def opus_duration(payload: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +14,8 @@ from streamdet.errors import ConfigError, SourceError
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):(.*)", re.IGNORECASE | re.DOTALL)
 _YES: Final = frozenset({"1", "true", "yes", "on", ""})
 _NO: Final = frozenset({"0", "false", "no", "off"})
+
+SECRET: Final = ("srtp", "key", "srtp_key", "secret", "token", "password", "passwd", "inline")
 
 OptionValue = str | int | float | bool | None
 
@@ -99,7 +101,8 @@ class Options:
             raise ConfigError(f"{self._owner} has no option {next(iter(self._left))!r}; it has {known}")
 
     def _wrong(self, name: str, value: str | None, wanted: str) -> ConfigError:
-        return ConfigError(f"{self._owner}: option {name}={value} must be {wanted}")
+        shown = "***" if name in SECRET else value
+        return ConfigError(f"{self._owner}: option {name}={shown} must be {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,28 @@ class Address:
             raise ConfigError(f"{self.uri}: expected {self.scheme}://HOST:PORT")
         return parts.hostname or "0.0.0.0", port
 
+    def host_ports(self) -> tuple[str, int, int]:
+        """Read ``//HOST:PORT`` or ``//HOST:FIRST-LAST`` as :meth:`host_port` does; one port is first and last.
+
+        Raises:
+            ConfigError: there is no port, or they are out of bounds or the wrong way round.
+        """
+        match = re.fullmatch(r"(//.*:)(\d{1,5})-(\d{1,5})(/?)", self.rest)
+        if match is None:
+            host, port = self.host_port()
+            return host, port, port
+        host, first = replace(self, rest=match[1] + match[2] + match[4]).host_port()
+        _, last = replace(self, rest=match[1] + match[3] + match[4]).host_port()
+        if last < first:
+            raise ConfigError(f"{self.uri}: the range of ports begins at {first} and ends at {last}")
+        return host, first, last
+
+
+def masked(uri: str) -> str:
+    """Hide what may be a secret in a URI: a password, and the values of options that hold keys or tokens."""
+    uri = re.sub(r"(?<=//)([^/?#@\s]*):([^/?#@\s]*)@", r"\1:***@", uri)
+    return re.sub(rf"(?i)([?&](?:{'|'.join(SECRET)})=)[^&#\s]*", r"\1***", uri)
+
 
 def parse_address(uri: str, options: Mapping[str, OptionValue]) -> Address:
     """Take a URI apart; ``options`` win over those in its query.
@@ -138,11 +163,11 @@ def parse_address(uri: str, options: Mapping[str, OptionValue]) -> Address:
     match = _SCHEME.fullmatch(uri)
     if match is None:
         hint = f"; for a file write file:{uri}" if os.path.exists(uri) else ""
-        raise SourceError(f"{uri!r} is not a source: it has no scheme such as rtp:// or file:{hint}")
+        raise SourceError(f"{masked(uri)!r} is not a source: it has no scheme such as rtp:// or file:{hint}")
     scheme = match[1].lower()
     rest, query = _split_query(scheme, match[2])
     merged: dict[str, OptionValue] = {**dict(parse_qsl(query, keep_blank_values=True)), **options}
-    return Address(uri, scheme, rest, Options(f"{scheme}:", merged))
+    return Address(masked(uri), scheme, rest, Options(f"{scheme}:", merged))
 
 
 def _split_query(scheme: str, rest: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ MAX_MISORDER: Final = 100
 ENOUGH_TO_TRUST: Final = 5
 LATENESS_SECONDS: Final = 30.0  # how long a late packet raises the wait
 GAPS_REMEMBERED: Final = 256
+MOST_BYTES: Final = 2 << 20  # held of one stream; more than 0.4 s of anything that is speech
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class JitterBuffer:
 
     def __init__(self, *, clock: int, shortest: float = 0.04, longest: float = 0.4, capacity: int = 1024) -> None:
         self.counters = Counters()
+        self.clock = clock
         self.jitter = JitterEstimate(clock)
         self.trusted = False  # true once two packets in sequence came: no stray datagram (RFC 3550 appendix A.1)
         self._shortest = shortest
@@ -98,6 +100,19 @@ class JitterBuffer:
         self._restart_at: int | None = None
         self._lateness = 0.0
         self._late_at = float("-inf")
+        self._held_bytes = 0
+        self._base = 0  # where the sender began, or began anew
+        self._expected_before = 0  # packets it must have sent before it began anew
+
+    @property
+    def expected(self) -> int:
+        """How many packets the sender must have sent from its first to its highest number (RFC 3550 appendix A.3)."""
+        return 0 if self._highest is None else self._expected_before + self._highest - self._base + 1
+
+    @property
+    def extended_highest(self) -> int:
+        """Highest sequence number with the count of its wraps above it, as a receiver report has it."""
+        return 0 if self._highest is None else self._highest - 0x10000
 
     def hold(self, now: float) -> float:
         """How long a gap is waited for, in seconds."""
@@ -126,6 +141,7 @@ class JitterBuffer:
         while self._held and self._may_go(self._held[0], now):
             head = heapq.heappop(self._held)
             self._sequences.remove(head.sequence)
+            self._held_bytes -= len(head.packet.payload)
             ready.append(self._release(head))
         return ready
 
@@ -144,17 +160,22 @@ class JitterBuffer:
         self._after_stray = (number + 1) & 0xFFFF
         if not begins or self._highest is None:
             return None
-        self._restart_at = (self._highest | 0xFFFF) + 0x10001 + number
+        self._expected_before = self.expected
+        self._restart_at = self._base = (self._highest | 0xFFFF) + 0x10001 + number
         return self._restart_at
 
     def _accept(self, item: Released) -> None:
         sequence = item.sequence
+        if self._highest is None:
+            self._base = sequence
         highest = sequence if self._highest is None else self._highest
+        self._base = min(self._base, sequence) if self._restart_at is None else self._base
         self.counters.received += 1
         self.counters.reordered += sequence < highest
         self._highest = max(sequence, highest)
         self.jitter.add(item.packet.timestamp, item.arrived)
         heapq.heappush(self._held, item)
+        self._held_bytes += len(item.packet.payload)
         self._sequences.add(sequence)
         neighbours = not self._sequences.isdisjoint((sequence - 1, sequence + 1))
         self.trusted = self.trusted or neighbours or len(self._held) >= ENOUGH_TO_TRUST
@@ -183,7 +204,8 @@ class JitterBuffer:
             return False
         if self._start is not None and head.sequence in (self._next, self._restart_at):
             return True
-        return now >= head.arrived + self.hold(now) or len(self._held) > self._capacity
+        full = len(self._held) > self._capacity or self._held_bytes > MOST_BYTES
+        return full or now >= head.arrived + self.hold(now)
 
     def _release(self, head: Released) -> Released:
         restarted = self._restart_at is not None and head.sequence >= self._restart_at

@@ -70,7 +70,8 @@ class Reader(threading.Thread):
         return [item for item in list(self.items) if isinstance(item, End)]
 
     def heard(self, stream: str | None = None) -> int:
-        return sum(len(block.samples) for block in self.blocks(stream))
+        """Samples that arrived, without those that stand in for lost ones."""
+        return sum(len(block.samples) for block in self.blocks(stream) if not block.concealed)
 
     def sound(self, stream: str | None = None) -> np.ndarray:
         """All samples, with zeros where some were lost."""

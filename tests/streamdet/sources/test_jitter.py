@@ -170,8 +170,10 @@ def test_time_stamps_tell_loss_from_silence() -> None:
     assert place(line, 0, 0.02) == (0, 0)
     assert place(line, 3 * FRAME, 0.06, missing=2) == (2 * FRAME, 0)
     assert place(line, 8000, 1.0) == (0, 8000 - 4 * FRAME)
-    line.carry(3)  # packets without sound, and some missing beside them
-    assert place(line, 8000 + 5 * FRAME, 1.1) == (4 * FRAME, 0)
+    line.skip(Released(0, 1.05, packet(0), 3))  # an event, and three packets missing before it
+    assert place(line, 8000 + 5 * FRAME, 1.1) == (3 * FRAME, FRAME)
+    line.carry(Released(0, 1.15, packet(0), 1), broken=True)  # one that is damaged, and one missing before it
+    assert place(line, 8000 + 8 * FRAME, 1.2) == (2 * FRAME, 0)
     assert line.resets == 0
 
 

@@ -17,10 +17,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdet.audio.block import Block, Status
+from streamdet.audio.block import Block, Item
 from streamdet.audio.codecs import Encoding, mulaw_table
 from streamdet.errors import SourceError
-from streamdet.sources import rtp as rtp_module
+from streamdet.sources import rtp_guard, rtp_socket
 from streamdet.sources.payload import STATIC
 from streamdet.sources.rtp import RtpOptions, RtpSource
 from streamdet.sources.rtp_packet import RtpPacket, build_rtp
@@ -168,7 +168,7 @@ def test_a_bad_network_is_counted_exactly(read: Read, port: int, sender: Sender)
     """Loss, reordering, duplicates and late packets from a relay: the counters add up to what it did."""
     chance = random.Random(3)
     count = 400
-    reader = started(read, port, "?idle=1")
+    reader = started(read, port, "?idle=1&conceal=0")
     dropped = {n for n in range(5, count - 5) if chance.random() < 0.1}
     duplicated = {n for n in range(5, count - 5) if n not in dropped and chance.random() < 0.1}
     late = {50, 150, 250} - dropped - duplicated
@@ -254,7 +254,9 @@ def test_a_pause_is_recovering_and_then_live(
     sender.numbers(range(40, 60))  # the sender went on; the network did not
     reader.wait(lambda r: r.heard() == 40 * 160)
     assert [status.phase for status in reader.statuses(name)] == ["live", "recovering", "live"]
-    assert sum(block.lost for block in reader.blocks()) == 20 * 160
+    (stand_in,) = [block for block in reader.blocks() if block.concealed]
+    assert len(stand_in.samples) == 0.06 * 8000  # the rest is not made up
+    assert sum(block.lost for block in reader.blocks()) + len(stand_in.samples) == 20 * 160
 
 
 def test_an_unknown_payload_type_is_said_once(read: Read, port: int) -> None:
@@ -302,7 +304,7 @@ def test_malformed_packets_harm_no_stream(read: Read, port: int, sender: Sender)
 def test_random_datagrams_open_no_stream(
     read: Read, port: int, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rtp_module, "UNTRUSTED_SECONDS", 0.3)
+    monkeypatch.setattr(rtp_guard, "PATIENCE_SECONDS", 0.3)
     reader = started(read, port)
     sender.send(*(b"\x80\x00" + os.urandom(170) for _ in range(200)))
     time.sleep(0.8)
@@ -387,12 +389,12 @@ def test_a_multicast_group_is_joined(read: Read, port: int, sender: Sender) -> N
 def test_any_packets_give_blocks_and_no_exception(packets: list[RtpPacket]) -> None:
     types = {**STATIC, 96: Encoding("opus", 48000)}
     stream = RtpStream("s", origin="o", payload_types=types, first=packets[0], now=0.0)
-    items: list[Block | Status] = []
+    items: list[Item] = []
     for i, packet in enumerate(packets):
         stream.put(packet, i * 0.02)
         items += stream.take(i * 0.02)
         items += stream.check(i * 0.02)
-    items += stream.finish()
+    items += stream.finish("over")
     blocks = [item for item in items if isinstance(item, Block)]
     assert all(block.lost >= 0 and len(block.samples) > 0 for block in blocks)
     # Whatever the time stamps say, the sound does not outgrow what can have passed on the wall's clock by much.
@@ -402,7 +404,7 @@ def test_any_packets_give_blocks_and_no_exception(packets: list[RtpPacket]) -> N
 
 
 def test_what_the_kernel_drops_is_known(port: int, sender: Sender) -> None:
-    with rtp_module.bind_udp("127.0.0.1", port) as receiver:
+    with rtp_socket.bind_udp("127.0.0.1", port) as receiver:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sender.numbers(range(100))
         kept = 0
@@ -413,4 +415,4 @@ def test_what_the_kernel_drops_is_known(port: int, sender: Sender) -> None:
                 break
             kept += 1
         assert 0 < kept < 100
-        assert rtp_module.overflow(receiver) == 100 - kept
+        assert rtp_socket.overflow([receiver]) == 100 - kept

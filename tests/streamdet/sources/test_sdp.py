@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamdet.audio.codecs import Encoding
 from streamdet.errors import FormatError, SourceError
-from streamdet.sources.payload import parse_sdp, read_sdp
+from streamdet.sources.sdp import parse_sdp, read_sdp
 
 FFMPEG = """v=0
 o=- 0 0 IN IP4 127.0.0.1
@@ -32,11 +32,11 @@ a=ptime:20\r
 
 def test_what_ffmpeg_writes(tmp_path: Path) -> None:
     (tmp_path / "a.sdp").write_text(FFMPEG)
-    assert read_sdp(tmp_path / "a.sdp") == {97: Encoding("opus", 48000, 2)}
+    assert read_sdp(tmp_path / "a.sdp").payload_types == {97: Encoding("opus", 48000, 2)}
 
 
 def test_static_types_and_events_but_no_video() -> None:
-    assert parse_sdp(TELEPHONE) == {
+    assert parse_sdp(TELEPHONE).payload_types == {
         0: Encoding("pcmu", 8000),
         8: Encoding("pcma", 8000),
         13: Encoding("cn", 8000),
@@ -49,7 +49,7 @@ def test_static_types_and_events_but_no_video() -> None:
     [
         ("", "describes no sound"),
         ("m=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000", "describes no sound"),
-        ("m=audio 9 RTP/SAVP 0", "only plain RTP"),
+        ("m=audio 9 UDP/TLS/RTP/SAVPF 0", "asks for UDP/TLS/RTP/SAVPF"),
         ("m=audio nine RTP/AVP 0", "malformed SDP line m=audio nine"),
         ("m=audio 9 RTP/AVP 97\na=rtpmap:97 opus", "malformed SDP line a=rtpmap:97 opus"),
         ("m=audio 9 RTP/AVP 200\na=rtpmap:200 L16/8000", "malformed SDP line"),
@@ -77,7 +77,7 @@ LINES = st.sampled_from([*FFMPEG.splitlines(), *TELEPHONE.splitlines(), "m=audio
 @given(st.lists(st.one_of(LINES, st.text(max_size=40)), max_size=12))
 def test_anything_is_an_sdp_or_a_format_error(lines: list[str]) -> None:
     try:
-        types = parse_sdp("\n".join(lines))
+        types = parse_sdp("\n".join(lines)).payload_types
     except FormatError:
         return
     assert types

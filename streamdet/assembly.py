@@ -18,7 +18,7 @@ from streamdet.endpoint import is_exposed
 from streamdet.engine.base import Engine
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
-from streamdet.errors import ConfigError, DependencyError
+from streamdet.errors import ConfigError, DependencyError, StoreError
 from streamdet.keys import KeyRing
 from streamdet.parts import Part
 from streamdet.store.gate import Gate
@@ -27,6 +27,7 @@ from streamdet.store.upkeep import Limits
 
 BUNDLED_MODEL = "streamdet.onnx"
 STORE_FILE = "events.db"
+SERVICE_STATE = "/var/lib/streamdet"
 
 
 def bundled_model() -> Path:
@@ -49,6 +50,21 @@ def store_path(config: Config) -> Path | None:
         return None if config.store.path == "none" else Path(config.store.path)
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     return Path(state) / STORE_FILE if state else None
+
+
+def find_store(path: Path | None) -> Path:
+    """Where to look for the store: as given, else where a service keeps it.
+
+    Raises:
+        StoreError: nothing is given and there is no service.
+    """
+    if path is not None:
+        return path
+    state = os.environ.get("STATE_DIRECTORY", SERVICE_STATE).split(":")[0]
+    found = Path(state) / STORE_FILE
+    if not os.access(found, os.R_OK):
+        raise StoreError(f"no event store at {found} that you may read: give --store PATH")
+    return found
 
 
 def make_gate(config: Config, *, patient: bool, stop: threading.Event) -> Gate | None:

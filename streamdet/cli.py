@@ -26,8 +26,14 @@ app = typer.Typer(
 )
 model_app = typer.Typer(no_args_is_help=True, help="Look at model files.")
 app.add_typer(model_app, name="model")
+events_app = typer.Typer(invoke_without_command=True)
+app.add_typer(events_app, name="events")
+keys_app = typer.Typer(no_args_is_help=True, help="Make and list the keys of who may subscribe.")
+app.add_typer(keys_app, name="keys")
 
 ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="Model file; the bundled one by default.")]
+StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's SQLite file; a service's by default.")]
+KeysOption = Annotated[Path, typer.Option("--dir", help="Key directory.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -136,6 +142,9 @@ def scan(
 @app.command()
 def watch(
     endpoint: Annotated[str, typer.Argument(help="Where a streamdet publishes.")] = DEFAULT_ENDPOINT,
+    replay: Annotated[str | None, typer.Option(help="Its `--replay` endpoint: get what was missed.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Own NAME.key_secret, where it asks for keys.")] = None,
+    server_key: Annotated[Path | None, typer.Option("--server-key", help="Its server.key.")] = None,
     stream: Annotated[list[str] | None, typer.Option("--stream", help="Only this stream; repeatable.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -145,10 +154,103 @@ def watch(
         streamdet watch
 
         streamdet watch tcp://10.0.0.5:5560 --json
+
+        streamdet watch tcp://10.0.0.5:5560 --replay tcp://10.0.0.5:5561 --key desk.key_secret --server-key server.key
     """
+    from streamdet.keys import curve_from
     from streamdet.watch import run_watch
 
-    raise typer.Exit(run_watch(endpoint, json=as_json, streams=stream or ()))
+    curve = curve_from(key, server_key)
+    raise typer.Exit(run_watch(endpoint, replay=replay, curve=curve, json=as_json, streams=stream or ()))
+
+
+@events_app.callback()
+def events(
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(help="From then on: 2h, 7d, or an ISO date and time (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to then.")] = None,
+    stream: Annotated[list[str] | None, typer.Option("--stream", help="Only this stream; repeatable.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="alert, state, score, health, all, or summary (of old scores); alert and state by default."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, from the oldest on.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, as they were published.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Show, export and prune what the event store has, also while `listen` writes it; oldest first.
+
+    Examples:
+        streamdet events --since 2h
+
+        streamdet events --since 2026-11-21T06:00 --until 2026-11-21T07:00 --kind all --json > morning.jsonl
+
+        streamdet events --stream lobby --kind score --since 10m
+
+        streamdet events --kind alert --csv --store events.db > alerts.csv
+
+        streamdet events --kind summary --since 7d
+
+        streamdet events prune --before 30d
+    """
+    from streamdet.assembly import find_store
+    from streamdet.commands.events import make_query, run_events
+
+    if context.invoked_subcommand is not None:
+        return
+    if as_json and as_csv:
+        raise ConfigError("--json or --csv, not both")
+    query = make_query(since, until, stream or (), kind or (), limit)
+    run_events(find_store(store), query, form="json" if as_json else "csv" if as_csv else "table")
+
+
+@events_app.command("prune")
+def events_prune(
+    before: Annotated[str | None, typer.Option(help="Delete what is older: 30d, or an ISO date and time.")] = None,
+    megabytes: Annotated[int | None, typer.Option(min=0, help="Delete the oldest until this much is left.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Delete old events, a few at a time, so that a running `listen` is not held up.
+
+    Examples:
+        streamdet events prune --before 30d
+
+        streamdet events prune --megabytes 100 --store events.db
+    """
+    from streamdet.assembly import find_store
+    from streamdet.commands.events import run_prune
+
+    run_prune(find_store(store), before, megabytes)
+
+
+@keys_app.command("make")
+def keys_make(
+    name: Annotated[str, typer.Argument(help="Who is to connect.")],
+    directory: KeysOption = Path("keys"),
+) -> None:
+    """Make keys for a client; the first time also the server's.
+
+    Examples:
+        streamdet keys make desk --dir /etc/streamdet/keys
+
+        streamdet listen --demo --keys /etc/streamdet/keys
+    """
+    from streamdet.commands.keys import run_make
+
+    run_make(directory, name)
+
+
+@keys_app.command("list")
+def keys_list(directory: KeysOption = Path("keys"), as_json: JsonOption = False) -> None:
+    """List who may connect.
+
+    Examples:
+        streamdet keys list --dir /etc/streamdet/keys
+    """
+    from streamdet.commands.keys import run_list
+
+    run_list(directory, as_json=as_json)
 
 
 @app.command()

@@ -1,6 +1,10 @@
-"""Sends audio to a running streamdet over ZeroMQ; needs only numpy and pyzmq.
+"""Talks to a running streamdet over ZeroMQ: sends it audio, and receives what it says.
 
 ::
+
+    with subscribe("tcp://127.0.0.1:5560", "tcp://127.0.0.1:5561", kinds=["alert"]) as events:
+        for event in events:
+            print(event.stream, event.phase)
 
     with AudioSender("tcp://127.0.0.1:5570", "lobby", rate=16000) as sender:
         for samples in microphone():
@@ -10,6 +14,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -19,10 +25,42 @@ import zmq
 from streamdet.audio.pcm import check_rate
 from streamdet.errors import SourceError
 from streamdet.features.logmel import FloatArray
+from streamdet.follow import After, Follower
+from streamdet.keys import curve_from
 from streamdet.sources.wire import AudioHeader, encode_message
 
 LINGER_MS: Final = 5000
 CHUNK_SECONDS: Final = 0.1
+
+
+def subscribe(
+    endpoint: str,
+    replay: str | None = None,
+    *,
+    streams: Collection[str] = (),
+    kinds: Collection[str] = (),
+    after: After = "now",
+    key: Path | None = None,
+    server_key: Path | None = None,
+) -> Follower:
+    """Receive events, each once and in order: iterate over what this returns, and close it or use it with ``with``.
+
+    It reconnects by itself, and gets what it missed from the replay socket, where there is one.
+
+    Args:
+        endpoint: ZeroMQ address of a streamdet's ``--publish``.
+        replay: address of its ``--replay``.
+        streams: only these streams; all where empty.
+        kinds: only ``score``, ``alert``, ``state`` or ``health``; all where empty.
+        after: ``now``, ``oldest``, or the last ``seq`` by stream that was dealt with.
+        key: own ``NAME.key_secret``, where the publisher asks for keys.
+        server_key: its ``server.key``.
+
+    Raises:
+        ConfigError: an endpoint is none, or a key cannot be read.
+    """
+    curve = curve_from(key, server_key)
+    return Follower(endpoint, replay, streams=streams, kinds=kinds, after=after, curve=curve)
 
 
 class AudioSender:

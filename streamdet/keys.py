@@ -63,6 +63,19 @@ class Curve:
         socket.curve_secretkey = self.own.secret
 
 
+def curve_from(key: Path | None, server_key: Path | None) -> Curve | None:
+    """Load a client's keys; None where neither is given.
+
+    Raises:
+        ConfigError: only one is given, or one cannot be read.
+    """
+    if key is None and server_key is None:
+        return None
+    if key is None or server_key is None:
+        raise ConfigError("keys come in twos: give --key NAME.key_secret and --server-key server.key")
+    return Curve.load(key, server_key)
+
+
 class KeyRing:
     """The server's side of a key directory.
 

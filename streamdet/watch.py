@@ -10,10 +10,12 @@ from typing import BinaryIO
 from rich.console import Console
 
 from streamdet.errors import FormatError, SinkEndedError
+from streamdet.follow import Follower
+from streamdet.keys import Curve
 from streamdet.sinks.base import Sink
 from streamdet.sinks.jsonl import JsonLinesSink
 from streamdet.sinks.terminal import TerminalSink
-from streamdet.subscribe import Message, Subscriber
+from streamdet.subscribe import Message
 
 PATIENCE = 0.2  # seconds between two looks at ``stop``
 
@@ -21,7 +23,7 @@ PATIENCE = 0.2  # seconds between two looks at ``stop``
 class Watch:
     """Passes on what a subscriber receives, and says what got lost."""
 
-    def __init__(self, subscriber: Subscriber, sink: Sink, say: Callable[[str], None]) -> None:
+    def __init__(self, subscriber: Follower, sink: Sink, say: Callable[[str], None]) -> None:
         self._subscriber = subscriber
         self._sink = sink
         self._say = say
@@ -62,6 +64,8 @@ class Watch:
 def run_watch(
     endpoint: str,
     *,
+    replay: str | None = None,
+    curve: Curve | None = None,
     json: bool = False,
     streams: Collection[str] = (),
     stop: threading.Event | None = None,
@@ -72,6 +76,8 @@ def run_watch(
 
     Args:
         endpoint: ZeroMQ address of a streamdet's ``--publish``.
+        replay: address of its ``--replay``, for what is missed.
+        curve: keys, where the publisher asks for them.
         json: pass the events through as JSON lines to ``output`` instead of drawing them on ``console``.
         streams: only these streams; all where empty.
         stop: ends the watch when set.
@@ -86,7 +92,7 @@ def run_watch(
         ConfigError: the endpoint is none.
     """
     console = console or Console(stderr=json)
-    subscriber = Subscriber(endpoint, streams)
+    subscriber = Follower(endpoint, replay, streams=streams, curve=curve)
     sink: Sink = JsonLinesSink(output or sys.stdout.buffer) if json else TerminalSink(console)
 
     def say(line: str) -> None:

@@ -16,6 +16,9 @@ from streamdet.store.schema import ALERT, HEALTH, KEPT_HEALTH, SCORE, STATE, ope
 from streamdet.store.writer import positions
 
 KINDS: Final = {"score": (SCORE,), "alert": (ALERT,), "state": (STATE,), "health": (HEALTH, KEPT_HEALTH)}
+ENDS: Final = """
+    SELECT (SELECT min(seq) FROM event WHERE stream_id = :id), (SELECT max(seq) FROM event WHERE stream_id = :id)
+"""
 BEGINNING, END = -(1 << 62), 1 << 62
 
 LATEST: Final = """
@@ -102,10 +105,7 @@ class Reader:
             row = self._db.execute("SELECT id, pruned_to, thinned_to FROM stream WHERE name = ?", (stream,)).fetchone()
             if row is None:
                 return Held(0, 0, 0)
-            oldest, last = self._db.execute(
-                "SELECT (SELECT min(seq) FROM event WHERE stream_id = :id), (SELECT max(seq) FROM event WHERE stream_id = :id)",
-                {"id": row[0]},
-            ).fetchone()
+            oldest, last = self._db.execute(ENDS, {"id": row[0]}).fetchone()
         return Held(oldest or 0, row[2] + 1, max(last or 0, row[1]))
 
     def after(self, stream: str, since: int, upto: int, limit: int) -> list[bytes]:

@@ -11,10 +11,10 @@ A request is one frame of JSON, to a ROUTER socket from a DEALER (or, after an e
 Each reply has the frames kind, id, and what the kind says:
 
 ``events``
-    any number of frames, each an event as it was published, in order of ``seq`` within a stream; comes any number of times.
+    any number of frames, each an event as it was published, in order of ``seq`` within a stream; may come many times.
 ``end``
-    JSON: ``count`` of events sent, ``more`` (ask again from where this ends), ``store`` (name of the store: another name is
-    another history), and under ``streams`` what is there of each: events before ``oldest`` are gone, scores before
+    JSON: ``count`` of events sent, ``more`` (ask again from where this ends), ``store`` (the store's name: another name
+    is another history), and under ``streams`` what is there of each: events before ``oldest`` are gone, scores before
     ``full_from`` are gone too, ``last`` is the highest number ever stored.
 ``error``
     JSON with ``error``, one line.

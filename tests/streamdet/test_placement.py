@@ -1,0 +1,52 @@
+"""Streams are spread evenly and stay where they are."""
+
+import threading
+
+from streamdet.placement import Placement
+
+
+def test_new_streams_go_where_the_fewest_are() -> None:
+    placement = Placement(3)
+    homes = [placement.home(f"s{number}") for number in range(9)]
+    assert sorted(homes) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    placement.leave("s4")
+    assert placement.loads == (3, 2, 3)
+    assert placement.home("new") == 1
+
+
+def test_a_stream_stays_and_comes_back_to_where_it_was() -> None:
+    placement = Placement(2)
+    first, second = placement.home("a"), placement.home("b")
+    assert (placement.home("a"), placement.home("b")) == (first, second)
+    placement.leave("b")
+    placement.home("c")
+    assert placement.home("b") == second
+    placement.leave("b")
+    placement.forget("b")
+    placement.leave("a")
+    assert placement.home("b") == first  # it was forgotten, and there is more room
+
+
+def test_leaving_twice_or_unknown_changes_nothing() -> None:
+    placement = Placement(2)
+    placement.home("a")
+    placement.leave("a")
+    placement.leave("a")
+    placement.leave("never")
+    assert placement.loads == (0, 0)
+
+
+def test_many_threads_agree() -> None:
+    placement, seen = Placement(4), [set[int]() for _ in range(200)]
+
+    def look() -> None:
+        for number in range(200):
+            seen[number].add(placement.home(f"s{number}"))
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(homes) == 1 for homes in seen)
+    assert placement.loads == (50, 50, 50, 50)

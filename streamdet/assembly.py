@@ -111,7 +111,7 @@ def make_replay(config: Config) -> list[Part]:
 
 def make_parts(config: Config) -> list[Part]:
     """Make what runs beside scoring, as configured; nothing is opened yet."""
-    parts: list[Part] = []
+    parts = make_replay(config)
     if config.web.listen is not None:
         parts.append(_page(config))
     return parts

@@ -68,14 +68,16 @@ class ReplayClient:
             self.close()
             raise ConfigError(f"cannot replay from {endpoint}: {error.strerror}; try tcp://HOST:PORT") from error
 
-    def ask(self, request: Request, timeout: float = ASK_SECONDS) -> Reply | None:
-        """Send a request and collect its answer; None where none came within ``timeout`` seconds.
+    def ask(self, request: Request, timeout: float) -> Reply | None:
+        """Send a request and collect its answer.
+
+        Returns:
+            The answer, or None where nobody is connected within ``timeout`` seconds, or does not answer within two.
 
         Raises:
             StoreError: the other side says why it cannot answer.
             FormatError: what came is no answer.
         """
-        until = time.monotonic() + timeout
         self._count += 1
         request = request.model_copy(update={"id": str(self._count)})
         if not self._socket.poll(int(1000 * timeout), zmq.POLLOUT):
@@ -85,6 +87,7 @@ class ReplayClient:
         except zmq.Again:
             return None
         events: list[bytes] = []
+        until = time.monotonic() + ASK_SECONDS
         while self._socket.poll(max(0, int(1000 * (until - time.monotonic())))):
             answer = decode_answer(self._socket.recv_multipart())
             if answer.id != request.id:
@@ -100,6 +103,14 @@ class ReplayClient:
         """Close the connection."""
         self._socket.close()
         self._context.term()
+
+
+@dataclass(slots=True)
+class _Gap:
+    """A live event that waits until what was before it has come."""
+
+    message: Message
+    until: float  # when to stop hoping
 
 
 @dataclass(slots=True)
@@ -148,6 +159,7 @@ class Follower:
         self._patience = patience
         self._tracks = {} if isinstance(after, str) else {name: _Track(seq) for name, seq in after.items()}
         self._ready: deque[Message] = deque()
+        self._gap: _Gap | None = None
         self._synced = False
         self._store = ""
         self._connection = 0
@@ -166,16 +178,18 @@ class Follower:
         return {name: track.last for name, track in self._tracks.items()} | waiting
 
     def receive(self, timeout: float) -> Message | None:
-        """Wait for one event, ``timeout`` seconds at most, or longer while a gap is being filled.
+        """Wait for one event, ``timeout`` seconds at most, or two longer while the replay socket answers.
 
         Raises:
             FormatError: what came is no event.
         """
         if self._ready:
             return self._ready.popleft()
-        if time.monotonic() >= self._look_at:
+        if self._gap is not None:
+            self._fill(self._gap, timeout)
+        elif time.monotonic() >= self._look_at:
             self._look()
-        if not self._ready:
+        if not self._ready and self._gap is None:
             self._listen(timeout)
         return self._ready.popleft() if self._ready else None
 
@@ -223,15 +237,19 @@ class Follower:
                 return
             track.last, track.time, track.replayed = event.seq - 1, "", {}
         if event.seq > track.last + 1 and self._asker is not None:
-            self._fill(event.stream, track, event.seq - 1)
-        self._hand_on(track, message, replayed=False)
-        track.connection = self._connection
-        track.replayed.clear()  # older ones cannot come live any more
+            self._gap = _Gap(message, time.monotonic() + self._patience)
+        else:
+            self._hand_on_live(track, message)
 
     def _is_anew(self, track: _Track, message: Message) -> bool:
         """Whether a number that does not grow is of a publisher that counts anew, and not an event known already."""
         known = track.replayed.get(message.event.seq) == zlib.crc32(message.payload)
         return not known and self._connection > track.connection and message.event.time > track.time
+
+    def _hand_on_live(self, track: _Track, message: Message) -> None:
+        self._hand_on(track, message, replayed=False)
+        track.connection = self._connection
+        track.replayed.clear()  # older ones cannot come live any more
 
     def _hand_on(self, track: _Track, message: Message, *, replayed: bool) -> None:
         event = message.event
@@ -243,21 +261,23 @@ class Follower:
 
     # ---- replay ----
 
-    def _fill(self, stream: str, track: _Track, upto: int) -> None:
-        """Get the events of a stream up to a number, as far as they are there."""
-        until = time.monotonic() + self._patience
-        while track.last < upto:
-            before = track.last
-            reply = self._ask(EventsRequest(v=1, op="events", since={stream: before}, upto={stream: upto}))
-            if reply is not None:
-                self._replay(reply)
-                if track.last == before or not reply.end.more:
-                    return
-            elif time.monotonic() >= until:
-                log.warning("gap_not_filled", stream=stream, after=track.last, upto=upto)
+    def _fill(self, gap: _Gap, timeout: float) -> None:
+        """Get some of what is missing before an event; hand it on once there is nothing more to get."""
+        event = gap.message.event
+        track = self._tracks[event.stream]
+        before, upto = track.last, event.seq - 1
+        request = EventsRequest(v=1, op="events", since={event.stream: before}, upto={event.stream: upto})
+        reply = self._ask(request, timeout)
+        if reply is not None:
+            self._replay(reply)
+            if before < track.last < upto and reply.end.more:
                 return
-            else:
-                time.sleep(RETRY_SECONDS)
+        elif time.monotonic() < gap.until or not self._live.waiting:
+            return  # where nothing comes live either, the whole process is down, and will have it all when it is back
+        else:
+            log.warning("gap_not_filled", stream=event.stream, after=track.last, upto=upto)
+        self._gap = None
+        self._hand_on_live(track, gap.message)
 
     def _look(self) -> None:
         """Ask for everything since the last number of every stream, or for the last of each at the very beginning."""
@@ -265,7 +285,7 @@ class Follower:
         if self._asker is None:
             return
         first = not self._synced and self._after == "now"
-        reply = self._ask(self._latest() if first else self._all_since())
+        reply = self._ask(self._latest() if first else self._all_since(), TURN)
         if reply is None:
             self._look_at = time.monotonic() + RETRY_SECONDS
             return
@@ -305,12 +325,13 @@ class Follower:
             while len(track.replayed) > MOST_KNOWN:
                 del track.replayed[next(iter(track.replayed))]
 
-    def _ask(self, request: Request) -> Reply | None:
+    def _ask(self, request: Request, timeout: float) -> Reply | None:
         assert self._asker is not None
         try:
-            reply = self._asker.ask(request)
+            reply = self._asker.ask(request, timeout)
         except (StoreError, FormatError) as error:
             log.warning("replay_failed", reason=str(error))
+            time.sleep(timeout)  # it will be asked again, and is not to be stormed
             return None
         if reply is not None and reply.end.store != self._store:
             if self._store:

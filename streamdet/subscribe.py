@@ -105,6 +105,11 @@ class Subscriber:
             return None
         return Message(event, frames[1], self._gaps.missed(event))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something came that was not yet received."""
+        return bool(self._socket.poll(0))
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.disable_monitor()

@@ -158,7 +158,9 @@ class Reader:
             numbers = [self._id(stream) for stream in streams]
             if streams:
                 query += f" AND stream_id IN ({','.join('?' * len(numbers))})"
-            yield from self._db.execute(f"{query} ORDER BY at", (kind, since, until, *numbers))
+            # Not ``yield from``: it would close the cursor, which fails where the store was closed before.
+            for row in self._db.execute(f"{query} ORDER BY at", (kind, since, until, *numbers)):  # noqa: UP028
+                yield row
 
     def _id(self, stream: str) -> int | None:
         row = self._db.execute("SELECT id FROM stream WHERE name = ?", (stream,)).fetchone()

@@ -1,9 +1,9 @@
 """Passes on what is new to every open page, as server-sent events (HTML Living Standard, section 9.2).
 
 Everything lives on the server's event loop. What is new is gathered and encoded once, a few times a second, for all
-pages together; each has a bounded queue. A page that reads too slowly loses scores, and is told how many; it never loses
-an alert or a change of state: one that cannot even hold those is disconnected, and gets everything anew when it comes
-back.
+pages together; each has a bounded queue. A page that reads too slowly loses scores, and is told how many; never
+an alert or a change of state: one that cannot even hold those is disconnected, and gets everything anew when it
+comes back.
 """
 
 from __future__ import annotations

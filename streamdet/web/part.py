@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Any
 
 import structlog
@@ -120,9 +119,9 @@ def about(config: Config, inside: Inside) -> dict[str, Any]:
     """Say what a page has to know once: model, windows, thresholds, limits."""
     judge, info = judge_config(config, inside.model), inside.model
     return {
-        "version": metadata.version("streamdet"),
         "model": {"name": info.name, "digest": info.digest},
         "hop": info.front_end.hop_seconds,
+        "bands": {"low": info.front_end.low, "high": info.front_end.high, "scale": info.front_end.bands},
         "windows": sorted(set(judge.windows)),
         "thresholds": {
             "spoof": round(probability(judge.rules.spoof_at), 3),

@@ -75,13 +75,14 @@ class Picture:
             "columns": COLUMNS,
             "mels": self._mels,
             "end": [round(piece.end, 2) for piece in slices],
-            "p": [_rounded(judgement.p_fake) for judgement in said],
-            "windows": [[_rounded(p) for p in judgement.windows.values()] for judgement in said],
+            "p": [rounded(judgement.p_fake) for judgement in said],
+            "windows": [[rounded(p) for p in judgement.windows.values()] for judgement in said],
             "verdict": "".join(CODES[judgement.verdict] for judgement in said),
             "lost": "".join("1" if not piece.columns else "0" for piece in slices),
             "pixels": base64.b64encode(b"".join(piece.columns or blank for piece in slices)).decode(),
         }
 
 
-def _rounded(p: float | None) -> float | None:
+def rounded(p: float | None) -> float | None:
+    """Three digits are more than a page shows."""
     return None if p is None else round(p, 3)

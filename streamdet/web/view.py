@@ -18,7 +18,7 @@ from streamdet.events import Event, Health, Score, State
 from streamdet.features.logmel import FloatArray, FrontEndConfig
 from streamdet.tap import Heard
 from streamdet.web.desk import Desk, Kept
-from streamdet.web.picture import Picture
+from streamdet.web.picture import Picture, rounded
 
 HOPS = 1024  # hops that wait to be drawn; more than that and the server's thread stands still
 SILENCE = -90.0  # dBFS
@@ -37,19 +37,19 @@ class Row:
     peak: float = SILENCE
     touched: float = 0.0
 
-    def describe(self) -> dict[str, Any]:
-        """Plain values for JSON; short, since they are sent three times a second and stream."""
+    def describe(self, *, state: bool = True) -> dict[str, Any]:
+        """Plain values for JSON; short, since the score is sent three times a second and stream."""
         row: dict[str, Any] = {"stream": self.stream}
-        if self.state is not None:
+        if self.state is not None and state:
             row |= {"state": self.state.phase, "reason": self.state.reason, "detail": self.state.detail}
         if self.score is not None:
             score = self.score
             row |= {
                 "t": score.media_time,
-                "p": score.p_fake,
-                "windows": list(score.windows.values()),
-                "speech": score.speech,
-                "lost": score.lost,
+                "p": rounded(score.p_fake),
+                "windows": [rounded(p) for p in score.windows.values()],
+                "speech": rounded(score.speech),
+                "lost": rounded(score.lost),
                 "verdict": score.verdict,
                 "ms": round(score.latency_ms, 1),
                 "rms": round(self.rms, 1),
@@ -123,7 +123,7 @@ class View:
         skipped = self._draw()
         with self._lock:
             gone = self._forget()
-            scored = [self._rows[name].describe() for name in self._scored - self._moved if name in self._rows]
+            scored = [self._rows[name].describe(state=False) for name in sorted(self._scored) if name in self._rows]
             moved = [self._rows[name].describe() for name in self._moved if name in self._rows]
             alerts, scores = [describe(kept) for kept in self._alerts.values()], self._scores
             self._scored, self._moved, self._alerts, self._scores = set(), set(), {}, 0

@@ -25,6 +25,7 @@ from streamdet.web.server import Server
 from streamdet.web.view import View
 
 log = structlog.get_logger(__name__)
+SOUND_SECONDS = 30.0
 SPARE = 64  # connections beside those of the open pages
 
 
@@ -51,6 +52,11 @@ class WebPart:
         self._view: View | None = None
         self._server: Server | None = None
         self._farewell: Callable[[], None] | None = None
+
+    @property
+    def sound_seconds(self) -> float:
+        """How far back the sound of an alert is asked for: from before its onset to when it was noticed."""
+        return SOUND_SECONDS
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from streamdet.events import Event, Health, Score, State
+from streamdet.events import DAEMON, Event, Health, Score, State
 from streamdet.features.logmel import FloatArray, FrontEndConfig
 from streamdet.tap import Heard
 from streamdet.web.desk import Desk, Kept
@@ -77,6 +77,7 @@ class View:
     def __init__(self, front_end: FrontEndConfig, desk: Desk) -> None:
         self.desk = desk
         self.health: Health | None = None
+        self.notice: State | None = None  # what the daemon said last of itself
         self._front_end = front_end
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
@@ -101,6 +102,9 @@ class View:
         with self._lock:
             if event.type == "health":
                 self.health = event
+                return
+            if event.stream == DAEMON:
+                self.notice = event if event.type == "state" else self.notice
                 return
             row = self._rows.setdefault(event.stream, Row(event.stream))
             row.touched = time.monotonic()

@@ -22,6 +22,8 @@ export class HealthBar {
     this.put("Dropped", `${total}`, total > 0, dropped.map(([sink, count]) => `${sink}: ${count}`).join(", ") || "No event was dropped");
     this.put("Engine", health.engine);
     this.put("Model", `${this.about.model.name} ${health.model.slice(0, 8)}`, false, health.model);
+    this.boxes.get("Trouble")?.toggleAttribute("hidden", !health.trouble);
+    if (health.trouble) this.put("Trouble", health.trouble, true);
     if (this.lost) this.put("This page missed", `${this.lost} scores`, true, "It reads too slowly; alerts are never lost");
   }
 

@@ -8,6 +8,7 @@ import { shortcuts } from "./keys.js";
 import { Link } from "./link.js";
 import { Scope } from "./scope.js";
 import { Table } from "./table.js";
+import { repaint } from "./tape.js";
 import { Theme } from "./theme.js";
 
 const announce = (text) => {
@@ -70,6 +71,7 @@ narrow.addEventListener("change", place);
 place();
 
 const theme = new Theme(() => {
+  repaint();
   scope.recolour();
   checker.recolour();
 });

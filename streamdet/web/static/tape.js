@@ -55,14 +55,20 @@ export class Tape {
   }
 }
 
+let colours = null; // reading them from the style sheet for every frame would cost more than drawing
+
 /** Colours of the page, as the style sheet has them now. */
 export function palette() {
+  if (colours) return colours;
   const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  return {
-    ink: colour("--ink"), dim: colour("--dim"), line: colour("--line"), panel: colour("--panel"), sunk: colour("--sunk"),
-    human: colour("--human"), spoof: colour("--spoof"), unsure: colour("--unsure"), wash: colour("--spoof-wash"),
-  };
+  const names = { ink: "ink", dim: "dim", line: "line", panel: "panel", sunk: "sunk", human: "human", spoof: "spoof" };
+  colours = Object.fromEntries(Object.entries(names).map(([key, name]) => [key, style.getPropertyValue(`--${name}`).trim()]));
+  return colours;
+}
+
+/** The theme has changed. */
+export function repaint() {
+  colours = null;
 }
 
 /** Fit a canvas to its box and the screen's pixels; returns a context that counts in CSS pixels. */

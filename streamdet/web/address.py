@@ -27,10 +27,11 @@ class Address:
             ConfigError: the text is none of them.
         """
         host, _, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535 or host == "*":
+        bracketed = host.startswith("[") and host.endswith("]")
+        host = host[1:-1] if bracketed else host
+        if not host or host == "*" or not port.isascii() or not port.isdigit() or int(port) > 65_535:
             raise ConfigError(f"web: {text!r} is no HOST:PORT; try 127.0.0.1:8765, or 0.0.0.0:8765 for all interfaces")
-        if ":" in host and not is_address(host):
+        if ":" in host and not (bracketed and is_address(host)):
             raise ConfigError(f"web: {text!r} is no HOST:PORT; an IPv6 address goes in brackets, such as [::1]:8765")
         return cls(host, int(port))
 

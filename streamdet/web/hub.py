@@ -180,11 +180,12 @@ class Hub:
             self.lost += client.lost
 
     def health(self) -> dict[str, Any]:
-        """Say how the daemon fares, and how many pages look at it."""
-        health = asdict(self._inside.health())
-        return health | {
+        """Say how the daemon fares, what troubles it, and how many pages look at it."""
+        notice = self._view.notice
+        return asdict(self._inside.health()) | {
             "pages": len(self.clients),
-            "page_lost": self.lost + sum(c.lost for c in self.clients.values()),
+            "page_lost": self.lost + sum(client.lost for client in self.clients.values()),
+            "trouble": None if notice is None or notice.phase == "live" else notice.reason,
         }
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ class WebPart:
         self._view: View | None = None
         self._server: Server | None = None
         self._farewell: Callable[[], None] | None = None
+        self.scans: Scans | None = None
 
     @property
     def sound_seconds(self) -> float:
@@ -84,7 +85,8 @@ class WebPart:
         server = self._server = Server(self._address, web.certificate, web.key, limit=web.clients + SPARE)
         self._view = view = View(inside.model.front_end, self._desk(inside))
         hub = Hub(view, inside, about(self._config, inside), limit=web.clients)
-        page = Page(view, hub, Scans(self._config) if web.uploads else None)
+        self.scans = Scans(self._config) if web.uploads else None
+        page = Page(view, hub, self.scans)
         server.start(page.app(self._access, server.address, web.hosts, secure=server.secure))
         self._farewell = hub.close
         log.info("page", url=self.url)

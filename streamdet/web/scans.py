@@ -74,6 +74,16 @@ class Scans:
         self._running: Job | None = None
 
     @property
+    def open(self) -> int:
+        """Files that are on their way, wait or are being scored."""
+        return sum(not job.over for job in self._jobs.values())
+
+    @property
+    def folder(self) -> Path:
+        """Where files are kept until they are scored."""
+        return Path(self._folder.name)
+
+    @property
     def limit_bytes(self) -> int:
         """Largest file taken."""
         return self._config.web.upload_mb * 1_000_000
@@ -86,9 +96,9 @@ class Scans:
         """
         if length is not None and length > self.limit_bytes:
             raise self._too_large()
-        if sum(not job.over for job in self._jobs.values()) > self._config.web.waiting:
+        if self.open > self._config.web.waiting:
             raise ScanRefusedError(503, "Too many files wait to be scored; try again in a minute.")
-        job = Job(name, Path(self._folder.name) / secrets.token_hex(16))
+        job = Job(name, self.folder / secrets.token_hex(16))
         self._jobs[job.id] = job
         try:
             await self._store(job, body)

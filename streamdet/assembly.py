@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError, DependencyError, StoreError
 from streamdet.keys import KeyRing
-from streamdet.parts import Part
+from streamdet.parts import NeedsSound, Part
 from streamdet.store.gate import Gate
 from streamdet.store.replay import Replay
 from streamdet.store.upkeep import Limits
 
 BUNDLED_MODEL = "streamdet.onnx"
+RING_SECONDS = 24.0  # kept where nobody asks for more: 1.5 MB a stream, and the longest stall that loses nothing
 STORE_FILE = "events.db"
 SERVICE_STATE = "/var/lib/streamdet"
 
@@ -42,6 +43,13 @@ def load_engine(config: Config) -> Engine:
         ModelError: it is missing, damaged, or does not fit this version.
     """
     return OnnxEngine(config.model or bundled_model(), max_batch=config.batch)
+
+
+def ring_seconds(config: Config, parts: Sequence[Part] = ()) -> float:
+    """Audio that each stream keeps: as configured, else what the parts need, and in any case enough for a stall."""
+    if config.ring_seconds is not None:
+        return config.ring_seconds
+    return max(RING_SECONDS, *(part.sound_seconds for part in parts if isinstance(part, NeedsSound)), 0.0)
 
 
 def store_path(config: Config) -> Path | None:

@@ -119,7 +119,12 @@ class Config(Section):
         ge=1,
         description="Streams this machine can hold, as `streamdet bench --calibrate` found; more give a warning",
     )
-    ring_seconds: float = Field(64.0, ge=20.0, le=3600.0, description="Audio kept per stream, in seconds")
+    ring_seconds: float | None = Field(
+        None,
+        ge=20.0,
+        le=3600.0,
+        description="Audio kept per stream, in seconds; as the parts need where absent",
+    )
     gap_reset: float = Field(
         2.0, ge=0.32, le=60.0, description="Seconds of missing audio that make a stream start anew"
     )

@@ -14,11 +14,12 @@ from types import FrameType
 import structlog
 from rich.console import Console
 
-from streamdet.assembly import exposed, judge_maker, key_ring, load_engine, make_gate, make_parts
+from streamdet.assembly import exposed, judge_maker, key_ring, load_engine, make_gate, make_parts, ring_seconds
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time
+from streamdet.engine.memory import give_back_memory, keep_working_memory
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.overload import OverloadWatch
 from streamdet.errors import StreamdetError
@@ -98,6 +99,7 @@ class Listener:
     def __init__(
         self, config: Config, sources: Sequence[Source], *, json: bool = False, seconds: float | None = None
     ) -> None:
+        keep_working_memory()
         self._engines = [load_engine(config) for _ in range(config.workers)]
         self._stop = threading.Event()
         self._seconds = seconds
@@ -132,7 +134,7 @@ class Listener:
                 judge,
                 self._fanout.emit,
                 batch=config.batch,
-                ring_seconds=config.ring_seconds,
+                ring_seconds=ring_seconds(config, self._parts),
                 gap_reset=config.gap_reset,
                 taps=taps,
                 sequencer=self._sequencer,
@@ -153,9 +155,12 @@ class Listener:
                 self._gate.start(self._fanout.pass_on, self.tell)
             self._clear_unfinished()
             for endpoint in self._exposed:
-                self.tell("degraded", f"{endpoint} is open to the whole network: set [security] keys, or insecure = true")
+                self.tell(
+                    "degraded", f"{endpoint} is open to the whole network: set [security] keys, or insecure = true"
+                )
             for part in self._parts:
                 part.start(self)
+            give_back_memory()
             self._crew.start()
             for thread in self._threads:
                 thread.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamdet.audio.ring import Span
 from streamdet.engine.modelfile import ModelInfo
@@ -46,6 +46,16 @@ class Inside(Protocol):
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples ``[start, stop)`` of a stream's clock as far as its ring holds them; None where it is over."""
+        ...
+
+
+@runtime_checkable
+class NeedsSound(Protocol):
+    """A part that asks for sound of the past; others need not have this."""
+
+    @property
+    def sound_seconds(self) -> float:
+        """How far back it asks; each stream keeps so much, where the configuration does not say how much."""
         ...
 
 

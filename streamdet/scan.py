@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamdet.assembly import judge_maker, load_engine
+from streamdet.assembly import judge_maker, load_engine, ring_seconds
 from streamdet.audio.block import Status
 from streamdet.config import Config
 from streamdet.errors import SourceError
@@ -71,7 +71,7 @@ class Scanner:
             judge_maker(config, self._engine.info),
             self._hear,
             batch=config.batch,
-            ring_seconds=config.ring_seconds,
+            ring_seconds=ring_seconds(config),
             gap_reset=config.gap_reset,
             taps=(self._observe,),
         )

@@ -15,6 +15,8 @@ PCM_FORMATS: Final[tuple[PcmFormat, ...]] = get_args(PcmFormat)
 # Full scale is 1. A float file on the integer scale (32768) still passes; its square must stay far from overflow.
 LOUDEST: Final = 1e6
 
+FULL_SCALE: Final = np.float32(1 / 32768)  # of 16 bits
+
 SLOWEST_RATE: Final = 4000
 FASTEST_RATE: Final = 768_000
 
@@ -51,8 +53,9 @@ def decode_pcm(data: bytes, *, pcm_format: PcmFormat, channels: int = 1) -> Floa
     if len(data) % frame:
         raise FormatError(f"{len(data)} bytes of {pcm_format} are not whole frames of {channels} channel(s)")
     raw = np.frombuffer(data, _TYPES[pcm_format]).reshape(-1, channels)
-    samples = raw.astype(np.float32)
-    return samples if pcm_format == "f32le" else samples * np.float32(1 / 32768)
+    if pcm_format == "f32le":
+        return raw.astype(np.float32)
+    return np.multiply(raw, FULL_SCALE, dtype=np.float32)
 
 
 def encode_pcm(samples: FloatArray, *, pcm_format: PcmFormat) -> bytes:

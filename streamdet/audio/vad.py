@@ -9,9 +9,8 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from streamdet.engine.runtime import session_options
+from streamdet.engine.runtime import load_session
 from streamdet.features.logmel import FloatArray
 
 CHUNK = 512  # samples at 16 kHz that the model judges at once; a hop of 5,120 samples is ten of them
@@ -31,9 +30,7 @@ class VoiceActivity:
 
     def __init__(self) -> None:
         path = resources.files("streamdet.models") / "silero-vad-streams.onnx"
-        self._session = onnxruntime.InferenceSession(
-            path.read_bytes(), session_options(), providers=["CPUExecutionProvider"]
-        )
+        self._session = load_session(path.read_bytes())
 
     def start(self, streams: int = 1) -> FloatArray:
         """State of fresh streams, ``[streams, STATE]``."""

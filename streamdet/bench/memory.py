@@ -36,11 +36,14 @@ def _hold(model: Path, streams: int, ring_seconds: float) -> dict[str, Any]:
     from streamdet.assembly import judge_maker  # noqa: PLC0415  in the process that is measured only
     from streamdet.audio.block import Block  # noqa: PLC0415
     from streamdet.config import Config  # noqa: PLC0415
+    from streamdet.engine.memory import give_back_memory, keep_working_memory  # noqa: PLC0415
     from streamdet.engine.onnx import OnnxEngine  # noqa: PLC0415
     from streamdet.pipeline import Pipeline  # noqa: PLC0415
 
+    keep_working_memory()
     engine = OnnxEngine(model)
     pipeline = Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None, ring_seconds=ring_seconds)
+    give_back_memory()
     empty = resident_mb()
     rate, second = 16_000, np.full(16_000, 0.01, np.float32)
     for _ in range(int(ring_seconds) + 1):

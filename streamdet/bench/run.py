@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streamdet.assembly import RING_SECONDS
 from streamdet.bench.contestants import Field, Settings, assemble, describe_model
 from streamdet.bench.live import measure_live
 from streamdet.bench.machine import describe_machine
@@ -27,7 +28,7 @@ class Plan:
     rounds: int = 7
     turn_seconds: float = 0.3
     live_seconds: float = 20.0
-    ring_seconds: float = 64.0  # as ``listen`` has it by default; for the memory
+    ring_seconds: float = RING_SECONDS  # as ``listen`` has it by default; for the memory
     throughput: bool = True
 
     def quickly(self) -> Plan:

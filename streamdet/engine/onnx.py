@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from streamdet.engine.base import Slots
 from streamdet.engine.modelfile import ModelInfo, read_model
-from streamdet.engine.runtime import session_options
+from streamdet.engine.runtime import load_session
 from streamdet.engine.state import SlotPool, StateSpec
 from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
@@ -48,7 +47,7 @@ class OnnxEngine:
     def __init__(self, path: Path | str, *, max_batch: int = MAX_BATCH) -> None:
         content, self._info = read_model(path)
         try:
-            self._session = onnxruntime.InferenceSession(content, session_options(), providers=["CPUExecutionProvider"])
+            self._session = load_session(content)
         except LOAD_FAILURES as error:
             raise ModelError(f"model {path}: ONNX Runtime cannot run it: {error}") from error
         inputs = self._session.get_inputs()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import onnxruntime
 
 
@@ -15,3 +19,20 @@ def session_options() -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
+
+
+def load_session(
+    network: bytes, *, providers: Sequence[str | tuple[str, dict[str, Any]]] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """Load a network from memory, and keep no copy of it beside what ONNX Runtime makes of it.
+
+    A session that is given bytes holds on to them for its whole life, so it is given the path of a file that exists in
+    memory alone and is gone when this returns: what was checked is still exactly what is loaded.
+    """
+    handle = os.memfd_create("network")
+    try:
+        with os.fdopen(handle, "wb", closefd=False) as file:
+            file.write(network)
+        return onnxruntime.InferenceSession(f"/proc/self/fd/{handle}", session_options(), providers=list(providers))
+    finally:
+        os.close(handle)

@@ -77,7 +77,7 @@ class Timeline:
                 silent = step - lost
             else:
                 self.resets += 1
-                lost = missing * ticks
+                lost = min(missing * ticks, int(self._longest(released)))
         self._expected = (begin + ticks) & 0xFFFFFFFF
         self._clock, self._ticks, self._arrived, self._carried = clock, ticks, released.arrived, 0
         self._quiet = self._restarted = False

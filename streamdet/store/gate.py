@@ -219,6 +219,9 @@ class Gate:
             self._writer.append((item.event, item.payload) for item in batch)
         except (sqlite3.Error, StoreError, OSError) as error:
             self._failed(str(error))
+        except Exception as error:  # a fault here must neither hold events up nor go unseen
+            log.exception("store_crashed", path=str(self.path))
+            self._failed(f"{type(error).__name__}: {error}")
         else:
             self._succeeded(batch)
             if time.monotonic() >= self._upkeep_at + IDLE_SECONDS:

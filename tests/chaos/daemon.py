@@ -40,7 +40,7 @@ class Daemon:
         self._reader = threading.Thread(target=self._read, args=(self.process,))
         self._reader.start()
 
-    def wait_for(self, what: Any, seconds: float = 60.0) -> dict[str, Any]:
+    def wait_for(self, what: Any, seconds: float = 120.0) -> dict[str, Any]:
         """Wait for an event, printed from now on, for which ``what`` holds."""
         until, seen = time.monotonic() + seconds, len(self.printed)
         while time.monotonic() < until:

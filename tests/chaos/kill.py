@@ -41,13 +41,13 @@ def run(folder: Path, rounds: int, *, seed: int = 7, real_time_every: int = 4) -
             check_store(daemon.store)
         daemon.start("-s", f"file:{DEMO}?name=line0&speed=max")
         daemon.wait_for(lambda event: event["type"] == "state" and event["phase"] == "ended")
-        daemon.process.wait(60)
+        daemon.process.wait(120)
         # Once more, idle, so that who has to catch up can.
         daemon.start("-s", "zmq://127.0.0.1:9?mode=sub")
         daemon.wait_for(lambda event: event["type"] == "health")
         with Reader(daemon.store) as reader:
             positions = reader.positions()
-        listener.wait_until_complete(positions, 60)
+        listener.wait_until_complete(positions, 120)
         daemon.stop()
         with Reader(daemon.store) as reader:
             farewell = reader.positions()

@@ -292,6 +292,11 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure windows in torch and ONNX too.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look within seconds; not for comparisons.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, PNG or SVG; needs matplotlib.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Find how many streams fit, and write that to --config.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file that `--calibrate` reads.")] = None,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of one trial of `--calibrate`.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what this machine can hold: streams a core, where the time goes, latency, memory, against its peers.
@@ -307,11 +312,18 @@ def bench(
         streamdet bench --live 60 --live-only
 
         streamdet bench -m full-int8.onnx -m full-fp32.onnx --json --plot bench.png > bench.json
+
+        streamdet bench --calibrate --config /etc/streamdet.toml
     """
     from streamdet.bench.contestants import Settings
     from streamdet.bench.run import Plan
-    from streamdet.commands.bench import run_and_show
+    from streamdet.commands.bench import calibrate_and_show, run_and_show
 
+    if calibrate:
+        existing = config if config is not None and config.exists() else None
+        settings = _settings(existing, model=model[0] if model else None)
+        calibrate_and_show(settings, config, as_json=as_json, seconds=seconds)
+        return
     chosen = Settings(tuple(model or [bundled_model()]), tuple(streams or (1, 8, 32, 128)), block_ms=block, peers=peers)
     plan = Plan(chosen, rounds=rounds, live_seconds=live, throughput=not live_only)
     run_and_show(plan.quickly() if quick else plan, as_json=as_json, plot=plot)

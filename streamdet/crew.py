@@ -102,7 +102,6 @@ class Crew:
     def start(self) -> None:
         """Begin scoring."""
         for worker in self._workers:
-            log.debug("worker", number=worker.name, core=worker.core)
             worker.start()
 
     def finish(self, reason: str, patience: float) -> None:

@@ -31,11 +31,14 @@ class _Greeter(ZeroMQSink):
 class Publisher:
     """Encodes and publishes events for a process that only counts them.
 
+    Args:
+        patient: wait for room rather than drop an event, as ``listen`` would.
+
     Raises:
         SinkError: the reader cannot be started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = True) -> None:
         socket = _Greeter("tcp://127.0.0.1:*", high_water=0)
         self.published = 0
         self._reader = subprocess.Popen(
@@ -44,7 +47,7 @@ class Publisher:
             stdout=subprocess.PIPE,
         )
         self._await_reader(socket)
-        self._queue = QueueSink(socket, patient=True)
+        self._queue = QueueSink(socket, patient=patient)
         self._fanout = Fanout([self._queue])
 
     def emit(self, event: Event) -> None:

@@ -37,13 +37,16 @@ class OrtWindow:
         self._session.run(("column",), {"features": self._features})
 
 
-def _blocks(stream: int, number: int, block_ms: int, rate: int = 16_000) -> list[bytes]:
-    sound, size = pcm(stream, number), 2 * block_ms * rate // 1000
+def blocks_of(sound: bytes, block_ms: int, rate: int = 16_000) -> list[bytes]:
+    """Cut 16-bit PCM into what a source delivers at once."""
+    size = 2 * block_ms * rate // 1000
     return [sound[at : at + size] for at in range(0, len(sound), size)]
 
 
-def _block(name: str, data: bytes) -> Block:
-    return Block(name, to_mono(decode_pcm(data, pcm_format="s16le")), 16_000)
+def as_block(name: str, data: bytes, arrived: float | None = None) -> Block:
+    """Decode 16-bit PCM at 16 kHz, as a source does; ``arrived`` is the monotonic time, now where absent."""
+    samples = to_mono(decode_pcm(data, pcm_format="s16le"))
+    return Block(name, samples, 16_000) if arrived is None else Block(name, samples, 16_000, arrived=arrived)
 
 
 class Intake:
@@ -53,13 +56,13 @@ class Intake:
         self._voices = [
             Voice(f"s{s}", rate=16_000, hop_samples=5_120, ring_seconds=RING_SECONDS) for s in range(streams)
         ]
-        self._sound = [_blocks(stream, 0, block_ms) for stream in range(streams)]
+        self._sound = [blocks_of(pcm(stream, 0), block_ms) for stream in range(streams)]
 
     def run(self) -> None:
         """Take one hop of each stream in and out again."""
         for voice, blocks in zip(self._voices, self._sound, strict=True):
             for data in blocks:
-                voice.accept(_block(voice.name, data))
+                voice.accept(as_block(voice.name, data))
             voice.take()
 
 
@@ -105,7 +108,7 @@ class Chain:
         judge = judge_maker(Config(), engine.info)
         self._pipeline = Pipeline(engine, judge, publisher.emit, ring_seconds=RING_SECONDS)
         self._sound = [
-            [(f"s{stream}", _blocks(stream, number, block_ms)) for stream in range(streams)]
+            [(f"s{stream}", blocks_of(pcm(stream, number), block_ms)) for stream in range(streams)]
             for number in range(WARM_HOPS)
         ]
         self._next = 0
@@ -116,6 +119,6 @@ class Chain:
         """Score one hop of each stream and give its events to the publisher."""
         for name, blocks in self._sound[self._next % WARM_HOPS]:
             for data in blocks:
-                self._pipeline.push(_block(name, data))
+                self._pipeline.push(as_block(name, data))
         self._next += 1
         self._pipeline.drain()

@@ -10,8 +10,12 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
 
+from streamdet.bench.calibrate import RULE, Trial, calibrate
 from streamdet.bench.plot import text_bars, write_plot
 from streamdet.bench.run import Plan, Progress, run_bench
+from streamdet.bench.setting import write_setting
+from streamdet.config import Config
+from streamdet.errors import ConfigError
 
 
 def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
@@ -25,6 +29,30 @@ def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
         _show(report, Console())
     if plot is not None:
         write_plot(report, plot)
+
+
+def calibrate_and_show(config: Config, path: Path | None, *, as_json: bool, seconds: float) -> None:
+    """Find how many streams fit and write that to the configuration file ``path``, where there is one."""
+    console = Console(stderr=True)
+
+    def tell(trial: Trial) -> None:
+        verdict = "held" if trial.held else "too many"
+        console.print(
+            f"{trial.streams:>6} streams: {verdict:<8} p50 {trial.latency_ms_p50:.0f} ms, "
+            f"p99 {trial.latency_ms_p99:.0f} ms, {trial.cores_busy:.2f} cores busy",
+            highlight=False,
+        )
+
+    found = calibrate(config, seconds=seconds, tell=tell)
+    if found.max_streams < 1:
+        raise ConfigError("this machine cannot hold a single stream with head room to spare; nothing was written")
+    if path is not None:
+        write_setting(path, "max_streams", found.max_streams)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+        return
+    written = f", written to {path}" if path is not None else "; --config FILE writes it to a configuration"
+    print(f"max_streams = {found.max_streams}{written}\n({RULE}; {found.held} were held)")
 
 
 def _progress(display: bars.Progress) -> Progress:

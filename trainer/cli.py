@@ -31,6 +31,7 @@ from trainer.data.errors import DataError
 from trainer.data.feed import Selection
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
+from trainer.data.synth.cli import app as data_app
 from trainer.evaluate import evaluate as judge_scores
 from trainer.evaluate import worst
 from trainer.export import Precision, export_model
@@ -230,7 +231,7 @@ def _prepare(
     if store.refresh():
         if without and store.without != tuple(sorted(without)):
             raise DataError(
-                f"{store.folder}: its variants hold {', '.join(without)}; make another cache with `trainer cache "
+                f"{store.folder}: not made without {', '.join(without)}; make another cache with `trainer cache "
                 f"{' '.join('--without ' + step for step in without)}`"
             )
         return
@@ -390,6 +391,7 @@ def main() -> None:
 
 
 register(app)
+app.add_typer(data_app, name="data")
 app.command()(stream_eval)
 
 

@@ -143,8 +143,29 @@ def test_equal_audio_with_contradicting_labels_is_an_error(manifest: Path, tmp_p
 
 def test_cache_of_another_front_end_is_refused(tmp_path: Path) -> None:
     FeatureCache(tmp_path / "cache")
-    with pytest.raises(DataError, match="another front end"):
-        FeatureCache(tmp_path / "cache", FrontEndConfig(mels=96))
+    with pytest.raises(DataError, match=r"64 mel bands.*choose another folder for 96 linear bands"):
+        FeatureCache(tmp_path / "cache", FrontEndConfig(mels=96, bands="linear"))
+
+
+def test_cache_says_its_front_end_itself(tmp_path: Path) -> None:
+    config = FrontEndConfig(mels=96)
+    FeatureCache(tmp_path, config)
+    assert FeatureCache(tmp_path).config == config
+    (tmp_path / "front_end.config").write_text('{"whitening": 1}')
+    with pytest.raises(DataError, match="not the description of a front end"):
+        FeatureCache(tmp_path)
+
+
+def test_cache_made_with_a_step_cannot_go_on_without_it(manifest: Path, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    cache.made_without(("codec",))
+    FeatureCache(cache.folder).made_without(("codec",))
+    with pytest.raises(DataError, match="made without codec, not without any"):
+        cache.made_without(())
+    older = FeatureCache(tmp_path / "older")
+    Builder(older, None).variant(read_manifest(manifest, "train"), 0)
+    with pytest.raises(DataError, match="choose another folder"):
+        older.made_without(("codec",))
 
 
 def test_half_written_shards_are_invisible(manifest: Path, tmp_path: Path) -> None:

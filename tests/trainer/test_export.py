@@ -109,6 +109,12 @@ def test_export_needs_two_clips(checkpoint: Path, clips: list[FloatArray], tmp_p
         export_model(checkpoint, tmp_path / "m.onnx", "int8", [clips[0], clips[1][:31]], ModelInfo("m", "", 1.0, ""))
 
 
+def test_network_that_looks_ahead_is_not_exported(clips: list[FloatArray], tmp_path: Path) -> None:
+    torch.save(CausalResNet(0.125, causal=False).checkpoint(), tmp_path / "symmetric.pt")
+    with pytest.raises(ModelError, match="only a causal network can stream"):
+        export_model(tmp_path / "symmetric.pt", tmp_path / "m.onnx", "fp32", clips, ModelInfo("m", "", 1.0, ""))
+
+
 @given(st.tuples(FINITE, FINITE), st.lists(FINITE, min_size=1, max_size=50))
 def test_scales_meet_zero_and_round_by_half_a_step(ends: tuple[float, float], numbers: list[float]) -> None:
     low, high = min(0.0, *ends), max(0.0, *ends)

@@ -1,24 +1,34 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
 
+from streamdet.features import FrontEndConfig
 from tests.trainer import corpus
 from trainer.data.build import Builder
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
+from trainer.data.feed import Feed, Selection
 from trainer.data.manifest import read_manifest
-from trainer.fit import FitConfig, Progress, Task, fit, schedule
+from trainer.fit import FitConfig, Progress, Task, fit, schedule, telephone_edge
 from trainer.losses import contrastive_loss, window_loss
-from trainer.models.resnet import CausalResNet
+from trainer.models.resnet import CausalResNet, front_end_of
+from trainer.place import choose_device, choose_half
 from trainer.validation import Validation, limited
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 CONFIG = FitConfig(width=0.125, batch=8, steps=30, rate=3e-3, evaluate_steps=10, shortest=64, longest=96, amp="off")
 
 
@@ -72,22 +82,117 @@ def test_seed_repeats_a_run_and_another_seed_does_not(cache: Path, tmp_path: Pat
     assert not torch.equal(a["head.weight"], c["head.weight"])
 
 
-class KilledError(Exception):
-    """Stands for the kill of a process."""
+def command(manifest: Path, cache: Path, out: Path, *options: str) -> list[str]:
+    words = f"fit {manifest} --cache {cache} --out {out} --width 0.125 --batch 8 --amp off"
+    return ["-m", "trainer.cli", *words.split(), *options]
 
 
-def test_resumed_run_equals_the_uninterrupted_one(cache: Path, tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=12, evaluate_steps=6, dropout=0.3)
-    train(Task(config, cache, tmp_path / "whole"))
+def rows(log: Path) -> list[dict[str, str]]:
+    if not log.exists():
+        return []
+    with log.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
-    def kill(_: Progress) -> None:
-        raise KilledError
 
-    with pytest.raises(KilledError):
-        fit(Task(config, cache, tmp_path / "halves"), kill)
-    assert [s.step for s in train(Task(config, cache, tmp_path / "halves"))] == [12]
+def test_run_killed_and_resumed_equals_the_uninterrupted_one(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    options = ("--steps", "12", "--evaluate-steps", "3", "--seed", "5")
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    subprocess.run([sys.executable, *command(manifest, cache, whole, *options)], check=True, env=ONE_THREAD)
+    process = subprocess.Popen([sys.executable, *command(manifest, cache, halves, *options)], env=ONE_THREAD)
+    while not rows(halves / "log.csv"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    reached = torch.load(halves / "last.pt", weights_only=True)["step"]
+    assert 3 <= reached < 12
+    subprocess.run([sys.executable, *command(manifest, cache, halves, *options)], check=True, env=ONE_THREAD)
     for name in ("last.pt", "average.pt"):
-        assert_same(tmp_path / "whole" / name, tmp_path / "halves" / name)
+        assert_same(whole / name, halves / name)
+    one, two = ([(row["step"], row["loss"]) for row in rows(run / "log.csv")] for run in (whole, halves))
+    assert {*two} <= {*one}
+    assert two[-1] == one[-1]
+
+
+def test_processes_of_a_launcher_share_a_run(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = command(manifest, cache, tmp_path / "run", "--steps", "4", "--evaluate-steps", "2")
+    subprocess.run([*launcher, *words], check=True, env=ONE_THREAD, capture_output=True)
+    assert [row["step"] for row in rows(tmp_path / "run" / "log.csv")] == ["2", "4"]
+
+
+def test_batches_do_not_depend_on_who_draws_them(cache: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=3, evaluate_steps=3)
+    for workers in (0, 2):
+        train(Task(replace(config, workers=workers), cache, tmp_path / str(workers)))
+    assert_same(tmp_path / "0" / "last.pt", tmp_path / "2" / "last.pt")
+
+
+def test_patience_ends_a_run_that_gains_nothing(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, rate=0.0, steps=1_000, evaluate_steps=1, patience=2)
+    states = train(Task(config, cache, tmp_path, read_manifest(manifest, "val")))
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert len(states) == best["step"] + 2
+
+
+def test_curves_are_drawn_at_every_evaluation(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def look(_: Progress) -> None:
+        sizes.append((tmp_path / "curves.png").stat().st_mtime_ns)
+
+    fit(Task(replace(CONFIG, steps=2, evaluate_steps=1), cache, tmp_path, read_manifest(manifest, "val")), look)
+    assert len(set(sizes)) == 2
+    picture = matplotlib.image.imread(tmp_path / "curves.png")
+    assert picture.shape[1] > 800
+    assert picture.std() > 0.02
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_compiled_network_learns_the_same(cache: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=2, shortest=64, longest=64)
+    for compiled in (False, True):
+        train(Task(replace(config, compiled=compiled), cache, tmp_path / str(compiled)))
+    plain, fast = (weights(tmp_path / str(compiled) / "last.pt") for compiled in (False, True))
+    torch.testing.assert_close(plain["stem.conv.weight"], fast["stem.conv.weight"], rtol=1e-3, atol=1e-3)
+
+
+def test_excluded_families_and_sources_are_not_drawn(cache: Path, manifest: Path) -> None:
+    def used(**chosen: tuple[str, ...]) -> set[str]:
+        feed = Feed(FeatureCache(cache), None, Selection(**chosen), size=8, seed=0)  # type: ignore[arg-type]
+        feed.refresh()
+        return {e.clip for e in feed.entries}
+
+    clips = read_manifest(manifest, "train")
+    assert used() == {c.id for c in clips}
+    assert used(exclude_families=("*1",)) == {c.id for c in clips if c.family != "family1"}
+    assert used(exclude_sources=("source[01]",)) == {c.id for c in clips if c.source in ("source2", "source3")}
+    with pytest.raises(DataError, match="not excluded"):
+        used(exclude_families=("*",))
+
+
+def test_another_front_end_is_trained_on_and_noted(manifest: Path, tmp_path: Path) -> None:
+    config = FrontEndConfig(mels=96, bands="linear")
+    store = FeatureCache(tmp_path / "cache", config)
+    Builder(store, None).variant(read_manifest(manifest, "train"), 0)
+    train(Task(replace(CONFIG, steps=1), store.folder, tmp_path / "run", read_manifest(manifest, "val")))
+    assert front_end_of(tmp_path / "run" / "average.pt") == config
+    assert CausalResNet.from_checkpoint(tmp_path / "run" / "average.pt").mels == 96
+
+
+def test_front_ends_agree_on_where_the_telephone_band_ends() -> None:
+    assert telephone_edge(FrontEndConfig()) == pytest.approx(0.70, abs=0.03)
+    assert telephone_edge(FrontEndConfig(mels=96, bands="linear")) == pytest.approx(0.42, abs=0.02)
+
+
+def test_impossible_places_are_refused() -> None:
+    cpu = torch.device("cpu")
+    assert choose_half("auto", cpu) is torch.bfloat16
+    assert choose_half("off", cpu) is None
+    with pytest.raises(DataError, match="needs a GPU"):
+        choose_half("fp16", cpu)
+    if not torch.cuda.is_available():
+        with pytest.raises(DataError, match="sees no GPU"):
+            choose_device("cuda")
 
 
 def test_two_processes_agree_and_learn(manifest: Path, cache: Path, tmp_path: Path) -> None:

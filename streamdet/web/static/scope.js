@@ -20,10 +20,11 @@ export class Scope {
     $("hold").addEventListener("click", () => this.hold());
     new ResizeObserver(() => this.draw()).observe($("picture"));
     const frame = (now) => {
-      requestAnimationFrame(frame);
-      if (!still.matches && !this.held && now - this.drawn >= FRAME_MS && this.running()) this.draw(now);
+      if (!still.matches) requestAnimationFrame(frame);
+      if (!this.held && now - this.drawn >= FRAME_MS && this.running()) this.draw(now);
     };
     requestAnimationFrame(frame);
+    still.addEventListener("change", () => requestAnimationFrame(frame));
   }
 
   clear() {

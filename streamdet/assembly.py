@@ -16,7 +16,8 @@ from streamdet.decide.smooth import Cusum, CusumConfig
 from streamdet.decide.verdict import Rules
 from streamdet.endpoint import is_exposed
 from streamdet.engine.base import Engine
-from streamdet.engine.modelfile import ModelInfo
+from streamdet.engine.choice import choose, find_options
+from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError, DependencyError, StoreError
 from streamdet.keys import KeyRing
@@ -37,12 +38,20 @@ def bundled_model() -> Path:
 
 
 def load_engine(config: Config) -> Engine:
-    """Load the configured model, or the bundled one.
+    """Load the configured model, or the bundled one, with the configured engine, or the fastest that is ready.
 
     Raises:
         ModelError: it is missing, damaged, or does not fit this version.
+        DependencyError: the configured engine cannot run it here.
     """
-    return OnnxEngine(config.model or bundled_model(), max_batch=config.batch)
+    path = config.model or bundled_model()
+    chosen = choose(config.engine, find_options(read_model(path)[1], batch=config.batch))
+    log.info("engine", name=chosen.name, reason=chosen.reason)
+    if chosen.name != "tensorrt":
+        return OnnxEngine(path, max_batch=config.batch, name=chosen.name)
+    from streamdet.engine.tensorrt import TensorRTEngine  # noqa: PLC0415  not where no GPU is
+
+    return TensorRTEngine(path, max_batch=config.batch)
 
 
 def ring_seconds(config: Config, parts: Sequence[Part] = ()) -> float:
@@ -122,7 +131,17 @@ def make_parts(config: Config) -> list[Part]:
     parts = make_replay(config)
     if config.web.listen is not None:
         parts.append(_page(config))
+    if config.metrics.listen is not None:
+        parts.append(_metrics(config))
     return parts
+
+
+def _metrics(config: Config) -> Part:
+    try:
+        from streamdet.metrics.part import MetricsPart  # noqa: PLC0415  its library is an extra
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"metrics need {error.name}: pip install 'streamdet[metrics]'") from error
+    return MetricsPart(config.metrics)
 
 
 def _page(config: Config) -> Part:

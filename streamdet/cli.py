@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 model_app = typer.Typer(no_args_is_help=True, help="Look at model files.")
 app.add_typer(model_app, name="model")
+engine_app = typer.Typer(no_args_is_help=True, help="See what can run a model here, and build plans for a GPU.")
+app.add_typer(engine_app, name="engine")
 events_app = typer.Typer(invoke_without_command=True)
 app.add_typer(events_app, name="events")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and list the keys of who may subscribe.")
@@ -64,6 +66,9 @@ def listen(
     web: Annotated[
         str | None, typer.Option(help="HOST:PORT of the live page, such as 127.0.0.1:8765; off by default.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of /metrics, /healthz and /readyz, such as 127.0.0.1:9464.")
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="SQLite file that keeps the events; none by default, except in a service.")
     ] = None,
@@ -74,6 +79,10 @@ def listen(
         str | None, typer.Option(help="Key directory (`streamdet keys make`): only its clients may connect.")
     ] = None,
     model: ModelOption = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, onnx-cpu, onnx-cuda, onnx-tensorrt or tensorrt; see `streamdet engine list`.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Scoring threads, each on a core of its own.")] = None,
     speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
     window: Annotated[list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")] = None,
     raise_at: Annotated[float | None, typer.Option("--raise", help="Smoothed p_fake that raises an alert.")] = None,
@@ -110,6 +119,7 @@ def listen(
         windows=_windows(window),
         alarm={"raise": raise_at, "clear": clear_at},
         web={"listen": web},
+        metrics={"listen": metrics},
     )
     sources = _sources(settings, source or [], device or [], demo=demo, speed=speed)
     listener = Listener(
@@ -327,6 +337,41 @@ def bench(
     chosen = Settings(tuple(model or [bundled_model()]), tuple(streams or (1, 8, 32, 128)), block_ms=block, peers=peers)
     plan = Plan(chosen, rounds=rounds, live_seconds=live, throughput=not live_only)
     run_and_show(plan.quickly() if quick else plan, as_json=as_json, plot=plot)
+
+
+@engine_app.command("list")
+def engine_list(
+    model: ModelOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most streams a call; plans are made for one such number.")] = 32,
+    as_json: JsonOption = False,
+) -> None:
+    """List the engines: which can run the model here, why the others cannot, which one is taken.
+
+    Examples:
+        streamdet engine list
+
+        streamdet engine list --model gpu.onnx --json
+    """
+    from streamdet.commands.engine import run_engine_list
+
+    run_engine_list(model or bundled_model(), batch, as_json=as_json)
+
+
+@engine_app.command("build")
+def engine_build(
+    model: Annotated[Path, typer.Option("--model", "-m", help="Model file in fp32, fp16 or qdq.")],
+    batch: Annotated[int, typer.Option(min=1, help="Most streams a call; `batch` of the configuration.")] = 32,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the plans; that of the user or service else.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the TensorRT plan of a model for this machine's GPU; `listen` takes it from then on.
+
+    Examples:
+        streamdet engine build --model gpu-fp16.onnx --batch 512
+    """
+    from streamdet.commands.engine import run_engine_build
+
+    run_engine_build(model, batch, cache, as_json=as_json)
 
 
 @model_app.command("info")

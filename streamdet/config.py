@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from streamdet.engine.choice import EngineName
 from streamdet.errors import ConfigError
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5560"
@@ -103,13 +104,27 @@ class OverloadSection(Section):
     )
 
 
+class MetricsSection(Section):
+    """``[metrics]``: figures for Prometheus and health checks over HTTP."""
+
+    listen: str | None = Field(None, description="HOST:PORT of /metrics, /healthz and /readyz; none where absent")
+    stale_seconds: float = Field(
+        15.0, ge=1.0, le=86_400.0, description="Seconds without scored sound after which /healthz says no"
+    )
+    quiet_is_healthy: bool = Field(
+        default=False, description="Whether /healthz says yes while no stream is open, as on a telephone line at night"
+    )
+    streams: int = Field(1000, ge=1, le=100_000, description="Most streams that have figures of their own")
+
+
 class Config(Section):
     """The whole file."""
 
     model: Path | None = Field(None, description="Model file; the bundled one where absent")
     publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
     operating_point: str = Field("default", description="Named set of thresholds of the model file")
-    batch: int = Field(32, ge=1, le=1024, description="Most hops scored in one call")
+    engine: EngineName = Field("auto", description="What runs the network; auto takes the fastest that is ready")
+    batch: int = Field(32, ge=1, le=8192, description="Most hops scored in one call; on a GPU some hundred are better")
     batch_wait: float = Field(
         0.0, ge=0.0, le=0.32, description="Seconds a hop may wait for others to share its call, which saves work"
     )
@@ -136,6 +151,7 @@ class Config(Section):
     alarm: AlarmSection = AlarmSection()
     overload: OverloadSection = OverloadSection()
     web: WebSection = WebSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 def load(path: Path) -> Config:

@@ -143,7 +143,9 @@ class MemoryDesk:
             if before is None:
                 clip = self._begin(alert)
             elif clip is not None and alert.phase == "cleared":
-                clip.until = min(clip.start + self._at(LONGEST), self._at(alert.media_time + TAIL))
+                # a stream that ended has no more sound, and one of the same name that follows is another
+                tail = 0.0 if alert.reason == "ended" else TAIL
+                clip.until = min(clip.start + self._at(LONGEST), self._at(alert.media_time + tail))
             if clip is not None:
                 self._grow(clip)
             playable = clip is not None and bool(clip.pieces)

@@ -1,0 +1,96 @@
+"""What open pages cost the scoring: ``python -m tests.streamdet.web.load [--pages 20] [--streams 10] [--rounds 6]``.
+
+A real ``streamdet listen`` hears files at the pace of real time. In turns nobody looks and ``--pages`` connections read
+the live events, one of them following a picture each. Prints latency of the scores (from the arrival of a hop's last
+sample to the event) in both, so that both saw the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+DEMO = Path(__file__).parents[3] / "streamdet" / "demo" / "demo.flac"
+READER = """
+import http.client, json, sys, threading
+port, pages, streams = map(int, sys.argv[1:])
+def read(n):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/api/events")
+    response = connection.getresponse()
+    for line in response:
+        if line.startswith(b"data: ") and b'"client"' in line:
+            follow = json.dumps({"client": json.loads(line[6:])["client"], "stream": f"s{n % streams}"})
+            other = http.client.HTTPConnection("127.0.0.1", port)
+            other.request("POST", "/api/follow", follow, {"X-Streamdet": "1"})
+            other.getresponse().read()
+for n in range(pages):
+    threading.Thread(target=read, args=(n,), daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=int, default=20)
+    parser.add_argument("--streams", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    options = parser.parse_args()
+    sources = [f"-sfile:{DEMO}?loop=1&name=s{n}" for n in range(options.streams)]
+    command = [sys.executable, "-c", "from streamdet.cli import main; main()", "listen", *sources]
+    process = subprocess.Popen(
+        [*command, "--web", "127.0.0.1:0", "--publish", "none", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    port = int(next(m[1] for line in process.stderr if (m := re.search(r"http://127.0.0.1:(\d+)/", line))))
+    latencies: list[tuple[float, float]] = []
+
+    def gather() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["type"] == "score":
+                latencies.append((time.monotonic(), event["latency_ms"]))
+
+    threading.Thread(target=gather, daemon=True).start()
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+    time.sleep(3)
+    spans: dict[str, list[tuple[float, float]]] = {"nobody": [], "pages": []}
+    for _ in range(options.rounds):
+        spans["nobody"].append(span(options.seconds))
+        reader = subprocess.Popen([sys.executable, "-c", READER, *map(str, (port, options.pages, options.streams))])
+        time.sleep(1.5)
+        spans["pages"].append(span(options.seconds))
+        reader.kill()
+        reader.wait()
+        time.sleep(0.5)
+    process.terminate()
+    process.wait()
+    for name, times in spans.items():
+        values = np.array([ms for at, ms in latencies if any(start <= at < stop for start, stop in times)])
+        p50, p90, p99 = np.percentile(values, (50, 90, 99))
+        print(f"{name:>7}: {len(values)} scores, latency ms p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}")
+
+
+def span(seconds: float) -> tuple[float, float]:
+    began = time.monotonic()
+    time.sleep(seconds)
+    return began, time.monotonic()
+
+
+if __name__ == "__main__":
+    main()

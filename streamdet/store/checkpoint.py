@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +13,18 @@ import structlog
 from streamdet.store.schema import BUSY_SECONDS
 
 log = structlog.get_logger(__name__)
-EVERY_SECONDS: Final = 2.0
-WORTH_BYTES: Final = 1 << 20
+LOOK_SECONDS: Final = 2.0
+EVERY_SECONDS: Final = 15.0
+WORTH_BYTES: Final = 1 << 20  # the log keeps its length when it is used again from its beginning
+GROWTH_BYTES: Final = 16 << 20  # which are not left for later
 
 
 class Checkpointer(threading.Thread):
-    """Looks every two seconds whether the log has grown; a passive checkpoint holds neither writer nor readers up."""
+    """Checkpoints every 15 seconds, sooner where the log grows fast.
+
+    A passive checkpoint waits for nobody and nobody for it, except that writing to a disk that is being synchronised
+    may take longer; so it is not done more often than need be.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(name="store-checkpoint", daemon=True)
@@ -25,13 +32,17 @@ class Checkpointer(threading.Thread):
         self._wal = path.with_name(path.name + "-wal")
         self._stopped = threading.Event()
         self._failed = 0
+        self._length = 0
+        self._next = 0.0
 
     def run(self) -> None:
         """Go on until closed."""
-        while not self._stopped.wait(EVERY_SECONDS):
+        while not self._stopped.wait(LOOK_SECONDS):
             try:
-                if self._wal.stat().st_size >= WORTH_BYTES:
+                length = self._wal.stat().st_size
+                if length - self._length >= GROWTH_BYTES or (length >= WORTH_BYTES and time.monotonic() >= self._next):
                     self._checkpoint()
+                    self._length, self._next = length, time.monotonic() + EVERY_SECONDS
             except FileNotFoundError:
                 continue
             except (OSError, sqlite3.Error) as error:

@@ -80,7 +80,7 @@ class RtpPort:
         self._check_at = self._overflow_at = now
         self._control_at = now + CONTROL_SECONDS
         self._reply_at = now + REPLY_SECONDS
-        self._counts = Counter[str](dict.fromkeys(("datagrams", "rtcp", *REFUSED, *STREAM_COUNTS), 0))
+        self._counts = Counter[str](dict.fromkeys(("datagrams", "rtcp", "rtcp_refused", *REFUSED, *STREAM_COUNTS), 0))
         self._told: dict[str, int] = self._troubles()
         self._quiet = Quiet(REPORT_SECONDS)
         self._cname = secrets.token_hex(12)  # anonymous, as RFC 7022 wants it
@@ -122,9 +122,9 @@ class RtpPort:
     def counters(self) -> Mapping[str, Mapping[str, float]]:
         """Counters of the source and of each stream; see :class:`streamdet.sources.base.Counted`.
 
-        Under the source's own name ``datagrams`` is all that came, and all that came is ``rtcp + malformed + untrusted
-        + pending + refused + forbidden + unauthentic + replayed`` and, over all streams that ever were, ``received +
-        late + duplicate + stray + flooded``.
+        Under the source's own name ``datagrams`` is all that came, and all that came is ``rtcp + rtcp_refused +
+        malformed + untrusted + pending + refused + forbidden + unauthentic + replayed`` and, over all streams that ever
+        were, ``received + late + duplicate + stray + flooded``.
         """
         streams = {stream.name: stream for stream in list(self._streams.values())}
         each = {name: stream.counters() | stream.life.counters() for name, stream in streams.items()}
@@ -160,15 +160,16 @@ class RtpPort:
         if not self._allowed.admits(sender[0]):
             self._counts["forbidden"] += 1
             return None
+        control = receiver.control or is_rtcp(data)
         try:
-            if receiver.control or is_rtcp(data):
+            if control:
                 self._take_rtcp(data, receiver, sender, now)
                 return None
             packet = parse_rtp(data if self._srtp is None else self._srtp.rtp(data, now))
         except FormatError:
             self._counts["malformed"] += 1
         except SrtpError as error:
-            self._counts[error.kind] += 1
+            self._counts["rtcp_refused" if control else error.kind] += 1
         else:
             return self._sort(packet, (receiver.port, sender, packet.ssrc), now)
         return None

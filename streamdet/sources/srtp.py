@@ -181,9 +181,13 @@ class _Sender:
     heard: float
 
     def follow(self, sequence: int, now: float) -> None:
-        step = ((sequence - self.index + 0x8000) & 0xFFFF) - 0x8000
-        self.index += max(step, 0)
+        self.index = max(self.index, _nearest(sequence, self.index))
         self.heard = now
+
+
+def _nearest(sequence: int, index: int) -> int:
+    """Count a sequence number with its roll-overs, knowing a count near it."""
+    return index + ((sequence - index + 0x8000) & 0xFFFF) - 0x8000
 
 
 class _Patience:
@@ -305,9 +309,10 @@ class SrtpReceiver:
             found = self._lead(session, key, data, index, depth)
             if found is not None:
                 opened, at = found
-                sender = _Sender(session, key, at, now)
-                sender.follow(int.from_bytes(data[2:4]), now)
-                self._remember(ssrc, sender)
+                place = _nearest(int.from_bytes(data[2:4]), at)
+                if place <= index:  # a fresh receiver knows not that it had this one
+                    raise SrtpError("replayed")
+                self._remember(ssrc, _Sender(session, key, place, now))
                 return opened
         raise SrtpError("unauthentic")
 

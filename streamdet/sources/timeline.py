@@ -70,7 +70,7 @@ class Timeline:
             lost = max(0, round((released.arrived - self._arrived) * clock) - ticks)
         else:
             step = self._step(released)
-            if abs(step) <= TOLERANCE_SECONDS * clock:
+            if abs(step) <= self._tolerance(missing):
                 begin = self._expected  # let small errors add up instead of following them
             elif 0 < step <= self._longest(released):
                 lost = min(step, missing * self._ticks) if self._quiet else step if missing else 0
@@ -82,6 +82,11 @@ class Timeline:
         self._clock, self._ticks, self._arrived, self._carried = clock, ticks, released.arrived, 0
         self._quiet = self._restarted = False
         return lost, silent
+
+    def _tolerance(self, missing: int) -> float:
+        """Ticks that a packet may be off; where some are missing, less than the shortest of them can have held."""
+        usual = TOLERANCE_SECONDS * self._clock
+        return min(usual, self._ticks / 2) if missing else usual
 
     def _step(self, released: Released) -> int:
         expected = self._expected or 0

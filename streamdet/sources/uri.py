@@ -40,7 +40,7 @@ def from_uri(uri: str, **options: OptionValue) -> Source:
     maker = _MAKERS.get(address.scheme)
     if maker is None:
         raise SourceError(
-            f"{uri!r}: no source is called {address.scheme!r}; there are {', '.join(SCHEMES)} and - (stdin)"
+            f"{address.uri!r}: no source is called {address.scheme!r}; there are {', '.join(SCHEMES)} and - (stdin)"
         )
     source = maker(address)
     address.options.finish()

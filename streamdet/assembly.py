@@ -16,7 +16,7 @@ from streamdet.decide.smooth import Cusum, CusumConfig
 from streamdet.decide.verdict import Rules
 from streamdet.endpoint import is_exposed
 from streamdet.engine.base import Engine
-from streamdet.engine.choice import choose, find_options
+from streamdet.engine.choice import Option, choose, find_options
 from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError, DependencyError, StoreError
@@ -37,16 +37,24 @@ def bundled_model() -> Path:
     return Path(str(resources.files("streamdet") / "models" / BUNDLED_MODEL))
 
 
-def load_engine(config: Config) -> Engine:
-    """Load the configured model, or the bundled one, with the configured engine, or the fastest that is ready.
+def choose_engine(config: Config) -> Option:
+    """Return the configured engine, or the fastest that is ready to run the model here.
 
     Raises:
-        ModelError: it is missing, damaged, or does not fit this version.
+        ModelError: the model is missing, damaged, or does not fit this version.
         DependencyError: the configured engine cannot run it here.
     """
-    path = config.model or bundled_model()
-    chosen = choose(config.engine, find_options(read_model(path)[1], batch=config.batch))
-    log.info("engine", name=chosen.name, reason=chosen.reason)
+    info = read_model(config.model or bundled_model())[1]
+    return choose(config.engine, find_options(info, batch=config.batch))
+
+
+def load_engine(config: Config) -> Engine:
+    """Load the configured model, or the bundled one, into the engine that is chosen.
+
+    Raises:
+        ModelError, DependencyError: as :func:`choose_engine`, or no plan can be made of it.
+    """
+    path, chosen = config.model or bundled_model(), choose_engine(config)
     if chosen.name != "tensorrt":
         return OnnxEngine(path, max_batch=config.batch, name=chosen.name)
     from streamdet.engine.tensorrt import TensorRTEngine  # noqa: PLC0415  not where no GPU is

@@ -80,7 +80,8 @@ def listen(
     ] = None,
     model: ModelOption = None,
     engine: Annotated[
-        str | None, typer.Option(help="auto, onnx-cpu, onnx-cuda, onnx-tensorrt or tensorrt; see `streamdet engine list`.")
+        str | None,
+        typer.Option(help="auto, onnx-cpu, onnx-cuda, onnx-tensorrt or tensorrt; see `streamdet engine list`."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scoring threads, each on a core of its own.")] = None,
     speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
@@ -112,6 +113,8 @@ def listen(
     settings = _settings(
         config,
         model=model,
+        engine=engine,
+        workers=workers,
         publish=publish,
         replay=replay,
         store={"path": store},

@@ -117,6 +117,41 @@ class MetricsSection(Section):
     streams: int = Field(1000, ge=1, le=100_000, description="Most streams that have figures of their own")
 
 
+class WebhookSection(Section):
+    """One ``[[webhook]]``: alerts to a web service."""
+
+    url: str = Field(description="Where events are posted, http:// or https://")
+    secret_file: Path | None = Field(None, description="File with the secret that signs requests")
+    events: tuple[Literal["alert", "state", "health", "score"], ...] = Field(
+        ("alert",), description="Kinds of events that are posted"
+    )
+    timeout: float = Field(10.0, ge=0.5, le=120.0, description="Seconds the service may take to answer")
+    keep_hours: float = Field(24.0, ge=0.1, le=720.0, description="How long a refused event is tried again")
+    longest_rest: float = Field(300.0, ge=1.0, le=3600.0, description="Most seconds between two tries")
+
+
+class MqttSection(Section):
+    """``[mqtt]``: alerts and scores on an MQTT broker, with discovery for Home Assistant."""
+
+    host: str | None = Field(None, description="Broker; no MQTT where absent")
+    port: int = Field(1883, ge=1, le=65_535, description="Port; 8883 is usual with TLS")
+    tls: bool = Field(default=False, description="Whether to speak TLS, with the system's certificate authorities")
+    ca_file: Path | None = Field(None, description="Certificate authority of the broker, where it is not a public one")
+    username: str | None = Field(None, description="User name at the broker")
+    password_file: Path | None = Field(None, description="File with the password")
+    node: str = Field("streamdet", pattern=r"^[\w-]+$", description="Name of this box in topics and identifiers")
+    discovery: str | None = Field("homeassistant", description="Home Assistant's discovery prefix, or `none`")
+    score_seconds: float = Field(1.0, ge=0.0, le=3600.0, description="Least seconds between two scores of a stream")
+
+
+class NotifySection(Section):
+    """``[notify]``: alerts as text by e-mail, chat or push, through apprise."""
+
+    urls_file: Path | None = Field(None, description="File with one apprise URL a line; they hold secrets")
+    cleared: bool = Field(default=False, description="Whether the end of an alert is worth a message too")
+    keep_hours: float = Field(6.0, ge=0.1, le=720.0, description="How long a message is tried again")
+
+
 class Config(Section):
     """The whole file."""
 
@@ -152,6 +187,9 @@ class Config(Section):
     overload: OverloadSection = OverloadSection()
     web: WebSection = WebSection()
     metrics: MetricsSection = MetricsSection()
+    webhook: tuple[WebhookSection, ...] = Field((), description="Web services that are told")
+    mqtt: MqttSection = MqttSection()
+    notify: NotifySection = NotifySection()
 
 
 def load(path: Path) -> Config:

@@ -14,7 +14,16 @@ from types import FrameType
 import structlog
 from rich.console import Console
 
-from streamdet.assembly import exposed, judge_maker, key_ring, load_engine, make_gate, make_parts, ring_seconds
+from streamdet.assembly import (
+    choose_engine,
+    exposed,
+    judge_maker,
+    key_ring,
+    load_engine,
+    make_gate,
+    make_parts,
+    ring_seconds,
+)
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config
@@ -100,6 +109,7 @@ class Listener:
         self, config: Config, sources: Sequence[Source], *, json: bool = False, seconds: float | None = None
     ) -> None:
         keep_working_memory()
+        self._engine_reason = choose_engine(config).reason
         self._engines = [load_engine(config) for _ in range(config.workers)]
         self._stop = threading.Event()
         self._seconds = seconds
@@ -164,7 +174,13 @@ class Listener:
             self._crew.start()
             for thread in self._threads:
                 thread.start()
-            log.info("listening", engine=self._engines[0].name, model=self.model.digest[:12], workers=len(self._crew))
+            log.info(
+                "listening",
+                engine=self._engines[0].name,
+                reason=self._engine_reason,
+                model=self.model.digest[:12],
+                workers=len(self._crew),
+            )
             self._notifier.ready("listening")
             while not self._over():
                 self._turn()

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 import typer
@@ -260,7 +260,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or average.pt of a run.")],
     manifests: Manifests,
     out: Annotated[Path, typer.Option(help="Model file to write.")],
-    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    precision: Annotated[str, typer.Option(help="int8 for processors; fp32; fp16 or qdq for GPUs.")] = "int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "",
     clips: Annotated[int, typer.Option(help="Training clips that choose the scales of int8 and measure drift.")] = 96,
     data: Annotated[Path | None, typer.Option(help="Markdown on data and licences for the model card.")] = None,
@@ -269,8 +269,8 @@ def export(
 
     Example: `trainer export run/best.pt corpus/manifest.csv --out model.onnx --precision int8`
     """
-    if precision not in ("int8", "fp32"):
-        raise typer.BadParameter(f"{precision} is neither int8 nor fp32")
+    if precision not in get_args(Precision):
+        raise typer.BadParameter(f"{precision} is none of {', '.join(get_args(Precision))}")
     front_end = FrontEnd(front_end_of(checkpoint))
     chosen = representative(read_manifests(manifests, "train"), clips)
     features = [front_end.whole(read_audio(c.path)[: 8 * RATE]) for c in chosen]
@@ -366,6 +366,22 @@ def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:
                 console.print(f"skipped {error}", highlight=False)
 
         return score_clips(model, clips, advance)
+
+
+@app.command("augment-pictures")
+def augment_pictures(
+    out: Annotated[Path, typer.Argument(help="Picture to write, such as augment.png.")],
+    clip: Annotated[Path | None, typer.Option(help="Speech of 5 s or more; default: the bundled demo.")] = None,
+    seed: int = 0,
+) -> None:
+    """Draw what each augmentation step does to a clip; each one's name is what `--without` takes.
+
+    Example: `trainer augment-pictures augment.png --clip my.wav --seed 3`
+    """
+    from trainer.pictures import demo_clip, draw
+
+    draw(out, read_audio(clip) if clip else demo_clip(), seed)
+    typer.echo(out)
 
 
 @app.command("bench-models")

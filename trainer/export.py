@@ -16,11 +16,12 @@ from streamdet.engine.modelfile import ModelInfo, seal
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
+from trainer.gpu_graph import HalfGraph, QdqGraph
 from trainer.graph import FloatGraph, IntegerGraph, fold
 from trainer.models.resnet import STRIDE, CausalResNet
 from trainer.quantize import CALIBRATORS, choose_scales, correct_biases, observe
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16", "qdq"]  # the last two for GPUs
 WINDOW = 9  # columns of the windows that drift is given for: 2.88 s, the shortest decision
 
 
@@ -37,7 +38,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export made: the file, its description, and its drift by calibrator (fp32: one entry, ``none``)."""
+    """What an export made: the file, its description, and its drift by calibrator (``none`` without integers)."""
 
     path: Path
     info: ModelInfo
@@ -55,14 +56,15 @@ def export_model(
 ) -> ExportReport:
     """Export a checkpoint to a model file.
 
-    For int8 half of the clips, drawn at random but always the same, choose the scales of the activations, by each
-    calibrator in turn, and the others measure the drift; the calibrator with the least drift wins. The file goes to
-    ``out_path`` in one piece.
+    For int8 and qdq half of the clips, drawn at random but always the same, choose the scales of the activations, by
+    each calibrator in turn, and the others measure the drift; the calibrator with the least drift wins. The file goes
+    to ``out_path`` in one piece.
 
     Args:
         checkpoint: file that :meth:`trainer.models.resnet.CausalResNet.from_checkpoint` reads.
         out_path: model file to write.
-        precision: ``fp32``, or ``int8`` for uint8 activations and 7-bit weights.
+        precision: ``fp32``, or ``int8`` for uint8 activations and 7-bit weights; for GPUs ``fp16``, or ``qdq`` for
+            symmetric int8 as pairs of quantization and its reverse.
         calibration_features: two or more clips ``[frames, mels]`` from :class:`streamdet.features.FrontEnd`, human
             and synthetic, a few dozen or more; shorter ones than 32 frames do not count.
         meta: description to store; width, precision and the figure ``export`` are filled in.
@@ -139,9 +141,15 @@ def _candidates(
     if precision == "fp32":
         yield "none", FloatGraph(folded).build().SerializeToString()
         return
+    if precision == "fp16":
+        yield "none", HalfGraph(folded).build().SerializeToString()
+        return
     samples = observe(folded, clips)
     for name, calibrator in CALIBRATORS.items():
         scales = choose_scales(samples, calibrator)
+        if precision == "qdq":
+            yield name, QdqGraph(folded, scales).build().SerializeToString()
+            continue
         yield name, IntegerGraph(correct_biases(folded, scales, clips), scales).build().SerializeToString()
 
 

@@ -55,7 +55,8 @@ def decode_pcm(data: bytes, *, pcm_format: PcmFormat, channels: int = 1) -> Floa
     raw = np.frombuffer(data, _TYPES[pcm_format]).reshape(-1, channels)
     if pcm_format == "f32le":
         return raw.astype(np.float32)
-    return np.multiply(raw, FULL_SCALE, dtype=np.float32)
+    samples: FloatArray = np.multiply(raw, FULL_SCALE, dtype=np.float32)
+    return samples
 
 
 def encode_pcm(samples: FloatArray, *, pcm_format: PcmFormat) -> bytes:

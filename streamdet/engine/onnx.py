@@ -17,7 +17,17 @@ from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
 
 MAX_BATCH = 32  # the gain from batching is used up here, and a larger batch only holds up its first stream
-TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
+TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+# What a provider cannot run falls to the next; the last one runs everything.
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "onnx-cpu": ("CPUExecutionProvider",),
+    "onnx-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "onnx-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
 # All that loading can raise; ONNX Runtime's exceptions have no base of their own.
 LOAD_FAILURES = (
     failures.Fail,
@@ -30,24 +40,24 @@ LOAD_FAILURES = (
 
 
 class OnnxEngine:
-    """Engine on ONNX Runtime's CPU provider: one thread, no spinning (see :class:`streamdet.engine.base.Engine`).
+    """Engine on ONNX Runtime, on one thread without spinning (see :class:`streamdet.engine.base.Engine`).
 
     The network takes ``features`` and the states by slot and returns ``column`` and the next states, in one order.
 
     Args:
         path: model file.
         max_batch: streams a call of the network; larger steps are split.
+        name: ``onnx-cpu``, or ``onnx-cuda`` or ``onnx-tensorrt``, whose states travel to the GPU and back at each call.
 
     Raises:
         ModelError: see :func:`streamdet.engine.modelfile.read_model`; or ONNX Runtime cannot run the network.
     """
 
-    name = "onnx-cpu"
-
-    def __init__(self, path: Path | str, *, max_batch: int = MAX_BATCH) -> None:
+    def __init__(self, path: Path | str, *, max_batch: int = MAX_BATCH, name: str = "onnx-cpu") -> None:
+        self.name = name
         content, self._info = read_model(path)
         try:
-            self._session = load_session(content)
+            self._session = load_session(content, providers=PROVIDERS[name])
         except LOAD_FAILURES as error:
             raise ModelError(f"model {path}: ONNX Runtime cannot run it: {error}") from error
         inputs = self._session.get_inputs()

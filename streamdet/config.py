@@ -190,6 +190,9 @@ class Config(Section):
     webhook: tuple[WebhookSection, ...] = Field((), description="Web services that are told")
     mqtt: MqttSection = MqttSection()
     notify: NotifySection = NotifySection()
+    journal: bool | None = Field(
+        None, description="Whether alerts and states are log lines too; as a service only where absent"
+    )
 
 
 def load(path: Path) -> Config:

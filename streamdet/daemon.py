@@ -34,6 +34,7 @@ from streamdet.engine.overload import OverloadWatch
 from streamdet.errors import StreamdetError
 from streamdet.events import DAEMON, Health, Sequencer, State, StatePhase, utc
 from streamdet.notify import Notifier
+from streamdet.outbound import outbound_sinks
 from streamdet.pipeline import Pipeline
 from streamdet.placement import Placement
 from streamdet.sinks.base import Sink
@@ -347,7 +348,7 @@ def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
     if config.publish is not None:
         sinks.append(ZeroMQSink(config.publish, ring=key_ring(config)))
     sinks.append(JsonLinesSink(sys.stdout.buffer) if json else TerminalSink(Console()))
-    return sinks
+    return sinks + outbound_sinks(config)
 
 
 def _describe(name: str, totals: Totals) -> str:

@@ -1,0 +1,69 @@
+"""Sinks that tell other services: webhooks, MQTT, messages, the journal; as configured."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import structlog
+
+from streamdet.assembly import store_path
+from streamdet.config import Config
+from streamdet.delivery.outbox import Outbox
+from streamdet.errors import DependencyError
+from streamdet.sinks.base import Sink
+from streamdet.sinks.journal import JournalSink
+
+log = structlog.get_logger(__name__)
+
+
+def outbound_sinks(config: Config) -> list[Sink]:
+    """Open them all.
+
+    Raises:
+        ConfigError, SinkError: one cannot be opened.
+        DependencyError: the library that one needs is not installed.
+    """
+    sinks: list[Sink] = []
+    if config.journal or (config.journal is None and "JOURNAL_STREAM" in os.environ):
+        sinks.append(JournalSink())
+    sinks += _webhooks(config)
+    if config.mqtt.host is not None:
+        sinks.append(_mqtt(config))
+    if config.notify.urls_file is not None:
+        sinks.append(_messages(config))
+    return sinks
+
+
+def _webhooks(config: Config) -> list[Sink]:
+    from streamdet.sinks.webhook import WebhookSink  # noqa: PLC0415  http and ssl cost memory that few need
+
+    return [WebhookSink(section, _outbox(config, f"webhook-{section.url}")) for section in config.webhook]
+
+
+def _mqtt(config: Config) -> Sink:
+    try:
+        from streamdet.sinks.mqtt import MqttSink  # noqa: PLC0415  its library is an extra
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"MQTT needs {error.name}: pip install 'streamdet[mqtt]'") from error
+    return MqttSink(config.mqtt, _outbox(config, "mqtt"))
+
+
+def _messages(config: Config) -> Sink:
+    try:
+        from streamdet.sinks.message import MessageSink  # noqa: PLC0415  its library is an extra
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"messages need {error.name}: pip install 'streamdet[notify]'") from error
+    return MessageSink(config.notify, _outbox(config, "notify"))
+
+
+def _outbox(config: Config, name: str) -> Outbox:
+    """Open the outbox of one sink beside the event store; without a store it lives in memory, which is said."""
+    store = store_path(config)
+    if store is None:
+        log.warning("outbox_in_memory", sink=name, reason="no event store: what is undelivered at the end is lost")
+        return Outbox(None)
+    folder: Path = store.parent / "outbox"
+    stem = f"{name.split('/', maxsplit=1)[0].split(':', maxsplit=1)[0]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Outbox(folder / f"{stem}.db", folder / f"{stem}.dead.jsonl")

@@ -305,6 +305,9 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure windows in torch and ONNX too.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look within seconds; not for comparisons.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, PNG or SVG; needs matplotlib.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Only this engine, by wall time, such as tensorrt; --streams are its batches.")
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Find how many streams fit, and write that to --config.")
     ] = False,
@@ -327,11 +330,17 @@ def bench(
         streamdet bench -m full-int8.onnx -m full-fp32.onnx --json --plot bench.png > bench.json
 
         streamdet bench --calibrate --config /etc/streamdet.toml
+
+        streamdet bench --engine tensorrt -m gpu-fp16.onnx --streams 32 --streams 512 --streams 8192 --plot gpu.png
     """
     from streamdet.bench.contestants import Settings
     from streamdet.bench.run import Plan
-    from streamdet.commands.bench import calibrate_and_show, run_and_show
+    from streamdet.commands.bench import calibrate_and_show, measure_engine_and_show, run_and_show
 
+    if engine is not None:
+        sizes = streams or ((32, 128, 512, 2048, 8192) if engine == "tensorrt" else (1, 8, 32, 128))
+        measure_engine_and_show(model[0] if model else bundled_model(), engine, sizes, as_json=as_json, plot=plot)
+        return
     if calibrate:
         existing = config if config is not None and config.exists() else None
         settings = _settings(existing, model=model[0] if model else None)
@@ -416,6 +425,7 @@ def _windows(lengths: list[float] | None) -> dict[str, float | None]:
 
 def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: bool, speed: str | None) -> list[Any]:
     from streamdet.sources.uri import from_uri
+    from streamdet.sources.zeromq import ZmqSource
 
     paced = {} if speed is None else {"speed": speed}
     made = [from_uri(uri, **(paced if uri.startswith("file:") else {})) for uri in uris]
@@ -427,6 +437,10 @@ def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: boo
         made.append(from_uri(section.uri, **named, **(paced if section.uri.startswith("file:") else {})))
     if not made:
         raise ConfigError("nothing to listen to: give --source, --device, --demo or a --config with [[source]]")
+    if settings.security.keys is not None:
+        for source in made:
+            if isinstance(source, ZmqSource):
+                source.guard_by_default(settings.security.keys)
     _check_names([source.name for source in made])
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamdet.bench.calibrate import RULE, Trial, calibrate
+from streamdet.bench.engines import measure_engine, write_engine_plot
 from streamdet.bench.plot import text_bars, write_plot
 from streamdet.bench.run import Plan, Progress, run_bench
 from streamdet.bench.setting import write_setting
@@ -29,6 +31,34 @@ def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
         _show(report, Console())
     if plot is not None:
         write_plot(report, plot)
+
+
+def measure_engine_and_show(model: Path, name: str, sizes: Sequence[int], *, as_json: bool, plot: Path | None) -> None:
+    """Measure one engine alone, by size of batch; errors as ``measure_engine`` and ``write_engine_plot``."""
+    with bars.Progress(console=Console(stderr=True), transient=True) as display:
+        task = display.add_task(name, total=len(sizes))
+        report = measure_engine(model, name, sizes, lambda: display.advance(task))
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_engine(report, Console())
+    if plot is not None:
+        write_engine_plot(report, plot)
+
+
+def _show_engine(report: dict[str, Any], console: Console) -> None:
+    model, where = report["model"], report["gpu"] or {"name": report["machine"]["processor"]}
+    console.print(f"{report['engine']} on {where['name']}: {model['name']}, {model['precision']}", highlight=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("streams a call", "ms, median", "ms, 99 %", "streams at real time"):
+        table.add_column(title, justify="right")
+    for pace in report["paces"]:
+        times = (f"{pace[key]:.2f}" for key in ("ms_p50", "ms_p99"))
+        table.add_row(str(pace["streams"]), *times, f"{pace['streams_at_real_time']:,.0f}")
+    console.print(table)
+    if report["parity"] is not None:
+        error, hops = report["parity"]["error_percent"], report["parity"]["hops"]
+        console.print(f"logits differ from the processor's by {error} % over {hops} hops", highlight=False)
 
 
 def calibrate_and_show(config: Config, path: Path | None, *, as_json: bool, seconds: float) -> None:

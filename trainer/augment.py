@@ -152,14 +152,27 @@ class Bank:
     codecs: tuple[Codec, ...] = field(default_factory=lambda: tuple(c for c in CODECS if codec_available(c)))
 
 
+# Steps in their order with the chance of each: for most variants, and for those that are distorted.
+EDGES = (("highpass", 0.35), ("offset", 0.2), ("gain", 1.0))
+CLEAN = (("polarity", 0.5), ("silence", 0.3), ("floor", 0.3), *EDGES)
+DISTORTED = (
+    *(("polarity", 0.5), ("speed", 0.35), ("rawboost", 0.2), ("silence", 0.3), ("echo", 0.3), ("noise", 0.35)),
+    *(("clip", 0.1), ("band", 0.35), ("codec", 0.5), ("floor", 0.3), *EDGES),
+)
+
+
 class WaveAugment:
     """Draws a chain of distortions for a clip. The same seed and clip give the same result.
 
-    ``clean`` is the share of variants that get no distortion beyond polarity, gain and surrounding silence;
-    ``without`` names steps to leave out (for ablations), see :attr:`STEPS`.
+    ``clean`` is the share of variants that get little: polarity, gain, silence around, a floor of noise, high-pass
+    filters and DC, since these tell data sets apart, not voices. ``without`` names steps to leave out (for ablations),
+    see :attr:`STEPS`.
     """
 
-    STEPS = ("speed", "echo", "noise", "rawboost", "clip", "band", "codec", "silence", "floor")
+    STEPS = (
+        *("polarity", "gain", "silence", "floor", "highpass", "offset"),
+        *("speed", "rawboost", "echo", "noise", "clip", "band", "codec"),
+    )
 
     def __init__(self, bank: Bank, *, clean: float = 0.7, without: Sequence[str] = ()) -> None:
         self.bank = bank
@@ -168,28 +181,31 @@ class WaveAugment:
 
     def __call__(self, samples: FloatArray, rng: Rng) -> FloatArray:
         """Distort ``samples`` (16 kHz float32) with draws from ``rng``; the length may change."""
-        chain: list[tuple[str, float, Callable[[FloatArray, Rng], FloatArray]]] = [
-            ("silence", 0.3, self._silence),
-            ("floor", 0.3, self._floor),
-        ]
-        if rng.random() >= self.clean:
-            chain = [
-                ("speed", 0.35, self._speed),
-                ("rawboost", 0.2, self._rawboost),
-                chain[0],
-                ("echo", 0.3, self._echo),
-                ("noise", 0.35, self._noise),
-                ("clip", 0.1, self._clip),
-                ("band", 0.35, self._band),
-                ("codec", 0.5, self._codec),
-                chain[1],
-            ]
-        result = samples * np.float32(rng.choice((-1.0, 1.0)))
-        for name, chance, step in chain:
+        result = samples
+        for name, chance in CLEAN if rng.random() < self.clean else DISTORTED:
             if rng.random() < chance and name not in self._without:
-                result = step(result, rng)
-        gain = 10.0 ** (rng.uniform(-18.0, -1.0) / 20.0) / (float(np.abs(result).max()) + 1e-9)
-        return (result * np.float32(gain)).astype(np.float32)
+                result = self.apply(name, result, rng)
+        return result.astype(np.float32)
+
+    def apply(self, step: str, samples: FloatArray, rng: Rng) -> FloatArray:
+        """Do one of :attr:`STEPS`, whatever its chance."""
+        change: Callable[[FloatArray, Rng], FloatArray] = getattr(self, f"_{step}")
+        return change(samples, rng)
+
+    def _polarity(self, samples: FloatArray, rng: Rng) -> FloatArray:  # noqa: ARG002
+        return -samples
+
+    def _gain(self, samples: FloatArray, rng: Rng) -> FloatArray:
+        return samples * np.float32(10.0 ** (rng.uniform(-18.0, -1.0) / 20.0) / (float(np.abs(samples).max()) + 1e-9))
+
+    def _highpass(self, samples: FloatArray, rng: Rng) -> FloatArray:
+        edge = float(np.exp(rng.uniform(np.log(20.0), np.log(120.0))))
+        sections = signal.butter(int(rng.integers(1, 5)), edge, "highpass", fs=RATE, output="sos")
+        return np.asarray(signal.sosfilt(sections, samples), np.float32)
+
+    def _offset(self, samples: FloatArray, rng: Rng) -> FloatArray:
+        size = float(np.abs(samples).max()) * 10.0 ** rng.uniform(-4.0, -1.5)
+        return samples + np.float32(size * rng.choice((-1.0, 1.0)))
 
     def _speed(self, samples: FloatArray, rng: Rng) -> FloatArray:
         return np.asarray(soxr.resample(samples, RATE, RATE / rng.uniform(0.95, 1.05)), np.float32)
@@ -200,7 +216,7 @@ class WaveAugment:
         return np.asarray(signal.fftconvolve(samples, response)[: len(samples)], np.float32)
 
     def _noise(self, samples: FloatArray, rng: Rng) -> FloatArray:
-        snr = rng.uniform(8.0, 35.0)
+        snr = rng.uniform(5.0, 35.0)
         if self.bank.speech and rng.random() < 0.3:
             voices = [self.bank.speech[i] for i in rng.integers(len(self.bank.speech), size=rng.integers(3, 8))]
             return add_at(samples, np.sum([np.resize(v, len(samples)) for v in voices], axis=0), max(snr, 10.0))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from streamdet.features.logmel import FloatArray
 from tests.trainer.corpus import voice
 from trainer import augment, shape
 from trainer.augment import CODECS, Bank, Codec, WaveAugment, add_at, codec_available, room, round_trip
+from trainer.pictures import demo_clip, draw, examples
 from trainer.shape import FrameAugment
 
 AVAILABLE = [c for c in CODECS if codec_available(c)]
@@ -91,12 +93,41 @@ def test_every_step_changes_the_sound_and_can_be_left_out(step: str, speech: Flo
     only, none = WaveAugment(bank, clean=0.0, without=others), WaveAugment(bank, clean=0.0, without=WaveAugment.STEPS)
     changed = 0
     for seed in range(40):
-        plain = none(speech, np.random.default_rng(seed))
-        assert len(plain) == len(speech), "without any step only polarity and gain change"
-        result = only(speech, np.random.default_rng(seed))
-        unit = [x / np.abs(x).max() for x in (result, plain)]
-        changed += len(result) != len(plain) or not np.allclose(*map(np.abs, unit), atol=1e-4)
+        np.testing.assert_array_equal(none(speech, np.random.default_rng(seed)), speech)
+        changed += not np.array_equal(only(speech, np.random.default_rng(seed)), speech)
     assert changed > 0
+    once, again = (only.apply(step, speech, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+
+
+def test_steps_of_both_chains_are_known() -> None:
+    assert {name for name, _ in (*augment.CLEAN, *augment.DISTORTED)} == set(WaveAugment.STEPS)
+
+
+def test_what_shortcuts_tell_apart_varies_in_every_variant(speech: FloatArray) -> None:
+    chain = WaveAugment(Bank(), clean=1.0)
+    offsets, lows = [], []
+    rumble = (speech + 0.05 * np.sin(2 * np.pi * 40.0 * np.arange(len(speech)) / 16_000)).astype(np.float32)
+    for seed in range(60):
+        result = chain(rumble, np.random.default_rng(seed))
+        offsets.append(abs(float(result.mean())) / float(result.std()))
+        power = np.abs(np.fft.rfft(result - result.mean())) ** 2
+        cut = round(80.0 * len(result) / 16_000)
+        lows.append(float(power[:cut].sum() / power.sum()))
+    assert np.mean(np.array(offsets) > 1e-3) > 0.1
+    assert min(lows) < 0.3 * max(lows)
+
+
+def test_pictures_show_every_step(tmp_path: Path) -> None:
+    panels = dict(examples(demo_clip(), 0))
+    before = panels.pop("before")
+    names = {title.partition(",")[0] for title in panels}
+    assert names == {*WaveAugment.STEPS, *FrameAugment.STEPS, "codec with packet loss"}
+    for title, frames in panels.items():
+        same = frames.shape == before.shape and np.allclose(frames, before, atol=1e-3)
+        assert same == title.startswith(("polarity", "offset")), title  # which leave the spectrum as it is
+    draw(tmp_path / "augment.png", demo_clip())
+    assert 20_000 < (tmp_path / "augment.png").stat().st_size < 400_000
 
 
 def test_no_augmentation_can_see_a_label() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 
 import numpy as np
 
@@ -22,7 +23,9 @@ class World:
 
     def copy(self, samples: FloatArray, rng: Rng) -> Made:
         """Analyse and synthesise; a third with another pitch, a third with a coded envelope."""
-        import pyworld  # noqa: PLC0415 - optional
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the way in which it asks for its own version
+            import pyworld  # noqa: PLC0415 - optional
 
         kind = pick(rng, ("plain", "pitch", "coded"))
         x = samples.astype(np.float64)

@@ -243,6 +243,8 @@ class Follower:
 
     def _is_anew(self, track: _Track, message: Message) -> bool:
         """Whether a number that does not grow is of a publisher that counts anew, and not an event known already."""
+        if self._asker is None:
+            return True  # nothing is replayed, so nothing comes twice
         known = track.replayed.get(message.event.seq) == zlib.crc32(message.payload)
         return not known and self._connection > track.connection and message.event.time > track.time
 

@@ -14,8 +14,8 @@ from streamdet.sources.rtp_packet import RtpPacket
 
 ENOUGH: Final = 5
 NEIGHBOURHOOD: Final = 100  # sequence numbers that may lie between the packets of a sender that begins
-MOST_CANDIDATES: Final = 2048
-MOST_OF_A_HOST: Final = 256
+MOST_CANDIDATES: Final = 8192
+MOST_OF_A_HOST: Final = 4096  # a gateway may begin with hundreds of streams at once
 MOST_BYTES: Final = 8 << 20
 PATIENCE_SECONDS: Final = 2.0
 

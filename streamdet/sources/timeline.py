@@ -93,4 +93,4 @@ class Timeline:
         return ((released.packet.timestamp - expected + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
     def _longest(self, released: Released) -> float:
-        return (released.arrived - self._arrived + BURST_SECONDS) * self._clock
+        return (max(0.0, released.arrived - self._arrived) + BURST_SECONDS) * self._clock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import shutil
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import structlog
 
 from streamdet.audio.block import Block, End, Item, Status
 from streamdet.sources.rtp import RtpSource
@@ -96,7 +98,8 @@ class Listener(threading.Thread):
         began = time.monotonic()
         while not enough():
             if time.monotonic() - began > seconds or not self.is_alive():
-                raise AssertionError(f"not seen within {seconds} s: {self.error!r} {self.source.counters()}")
+                totals = self.source.counters().get(self.source.name)
+                raise AssertionError(f"not seen within {seconds} s: {self.error!r} {totals}")
             time.sleep(0.01)
         return time.monotonic() - began
 
@@ -246,13 +249,15 @@ def crowd(streams: int = 300, seconds: float = 10.0) -> dict[str, object]:
         counters = dict(listener.source.counters())
     totals = counters.pop(listener.source.name)
     assert len(counters) == streams
-    assert totals["received"] + totals["lost"] == sent == totals["datagrams"] + totals["overflow"], totals
-    assert totals["late"] == totals["duplicate"] == totals["stray"] == 0
+    assert totals["datagrams"] + totals["overflow"] == sent, totals
+    assert sum(totals[name] for name in (*CAME, *ELSEWHERE)) == totals["datagrams"], totals
+    if not totals["overflow"]:  # a machine that is too busy to read has no say about the rest
+        assert (totals["received"], totals["lost"], totals["late"], totals["duplicate"]) == (sent, 0, 0, 0), totals
     return {
         "streams": streams,
         "seconds": seconds,
         "cpu_share": round(listener.cpu / seconds, 3),
-        "us_per_packet": round(1e6 * listener.cpu / sent, 1),
+        "us_per_packet": round(1e6 * listener.cpu / totals["datagrams"], 1),
         "dropped_by_kernel": totals["overflow"],
     }
 
@@ -301,6 +306,7 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=3000, help="packets of each stream through the bad network")
     parser.add_argument("--part", choices=("network", "crowd", "flood", "restart"), action="append")
     given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     parts = given.part or ["network", "crowd", "flood", "restart"]
     if "network" in parts:
         for loss in (0.0, 0.1, 0.2, 0.3):

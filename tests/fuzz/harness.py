@@ -172,10 +172,10 @@ def fuzz_with_atheris(module: str, target: Target, inputs: int, seed: int = 0) -
         began = time.monotonic()
         done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"})
         broke = [path for path in Path(folder).iterdir() if path.name.startswith(("crash", "timeout", "oom"))]
+        failure = broke[0].read_bytes().hex() if broke else None
         told = json.loads(report.read_text()) if report.exists() else {}
         kept = len(list(corpus.iterdir()))
     error = None if done.returncode == 0 and told else done.stderr.decode(errors="replace")[-2000:]
-    failure = broke[0].name if broke else None
     return Outcome(
         target.name, "atheris", told.get("inputs", 0), _since(began), told.get("grown", 0), kept, failure, error
     )

@@ -198,3 +198,17 @@ def test_small_errors_of_time_stamps_add_up_instead_of_tearing_the_sound() -> No
     assert sum(lost for lost, _ in placed) == 0
     assert 0 < sum(silent for _, silent in placed) <= 200
     assert sum(silent > 0 for _, silent in placed) < 5
+
+
+def test_what_is_lost_is_bounded_by_the_clock_on_the_wall() -> None:
+    line = Timeline()
+    place(line, 0, 10.0)
+    # Found by fuzzing: 3000 numbers missing, time stamps that cannot be; and a packet that waited long for its turn.
+    assert place(line, 0x40000000, 10.1, missing=3000) == (round(2.1 * 8000), 0)
+    assert place(line, 0, 7.9, missing=3000) == (2 * 8000, 0)
+
+
+def test_a_lost_packet_of_ten_milliseconds_is_seen() -> None:
+    line = Timeline()
+    released = [Released(0, 0.01 * n, packet(0, timestamp=80 * n), int(n == 5)) for n in (0, 1, 2, 3, 5, 6)]
+    assert sum(line.place(one, 80, 8000)[0] for one in released) == 80

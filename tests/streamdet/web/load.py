@@ -2,13 +2,15 @@
 
 A real ``streamdet listen`` hears files at the pace of real time. In turns nobody looks and ``--pages`` connections read
 the live events, one of them following a picture each. Prints latency of the scores (from the arrival of a hop's last
-sample to the event) in both, so that both saw the same machine.
+sample to the event) in both, so that both saw the same machine, and the CPU time of the whole process a second of
+sound, which a busy machine changes less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -69,27 +71,37 @@ def main() -> None:
     threading.Thread(target=gather, daemon=True).start()
     urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
     time.sleep(3)
-    spans: dict[str, list[tuple[float, float]]] = {"nobody": [], "pages": []}
+    spans: dict[str, list[tuple[float, float, float]]] = {"nobody": [], "pages": []}
     for _ in range(options.rounds):
-        spans["nobody"].append(span(options.seconds))
+        spans["nobody"].append(span(options.seconds, process.pid))
         reader = subprocess.Popen([sys.executable, "-c", READER, *map(str, (port, options.pages, options.streams))])
         time.sleep(1.5)
-        spans["pages"].append(span(options.seconds))
+        spans["pages"].append(span(options.seconds, process.pid))
         reader.kill()
         reader.wait()
         time.sleep(0.5)
     process.terminate()
     process.wait()
     for name, times in spans.items():
-        values = np.array([ms for at, ms in latencies if any(start <= at < stop for start, stop in times)])
+        values = np.array([ms for at, ms in latencies if any(start <= at < stop for start, stop, _ in times)])
         p50, p90, p99 = np.percentile(values, (50, 90, 99))
-        print(f"{name:>7}: {len(values)} scores, latency ms p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}")
+        cpu = 1e3 * sum(used for _, _, used in times) / sum(stop - start for start, stop, _ in times)
+        print(
+            f"{name:>7}: {len(values)} scores, latency ms p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}; "
+            f"CPU {cpu:.1f} ms a second"
+        )
 
 
-def span(seconds: float) -> tuple[float, float]:
-    began = time.monotonic()
+def span(seconds: float, process: int) -> tuple[float, float, float]:
+    """Wait; returns begin and end (monotonic) and the CPU seconds that the process took meanwhile."""
+    began, used = time.monotonic(), cpu_seconds(process)
     time.sleep(seconds)
-    return began, time.monotonic()
+    return began, time.monotonic(), cpu_seconds(process) - used
+
+
+def cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import { Tape, bytes, fit, hatch, palette, stroke } from "./tape.js";
 
 const SPAN = 60; // seconds shown
 const HELD = 200; // hops on the strip
-const FRAME_MS = 33;
+const FRAME_MS = 66; // the picture moves some ten pixels a second, so more frames would not be seen
 const FONT = '11px ui-sans-serif, system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 

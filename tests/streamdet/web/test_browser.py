@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright
 
 from .conftest import RATE, SYNTHETIC, Make, Rig, request, wait_for
 
@@ -93,6 +93,12 @@ def pixels(page: Page, canvas: str) -> int:
         "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
     )
     return count
+
+
+def busy(metrics: CDPSession) -> float:
+    """CPU seconds that the page's main thread has taken."""
+    found = metrics.send("Performance.getMetrics")["metrics"]
+    return float(next(one["value"] for one in found if one["name"] == "TaskDuration"))
 
 
 def check_accessibility(page: Page) -> None:
@@ -319,13 +325,9 @@ def test_fifty_streams_stay_smooth(make_rig: Make, open_page: Open, speech: np.n
     for name in range(50):
         rig.play(f"line-{name:02d}", speech[: RATE // 2], step=RATE // 2)
     expect(page.locator("#rows tr")).to_have_count(50)
-    page.evaluate(
-        """() => {
-            globalThis.slow = [];
-            new PerformanceObserver((list) => slow.push(...list.getEntries().map((e) => e.duration)))
-                .observe({ type: "longtask" });
-        }"""
-    )
+    metrics = page.context.new_cdp_session(page)
+    metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before = busy(metrics)
     hop = 5120
     began = time.monotonic()
     for at in range(10):
@@ -333,9 +335,8 @@ def test_fifty_streams_stay_smooth(make_rig: Make, open_page: Open, speech: np.n
             rig.play(f"line-{name:02d}", speech[at * hop : (at + 1) * hop], step=hop)
         time.sleep(max(0.0, began + 0.32 * (at + 1) - time.monotonic()))
     expect(page.locator("#rows tr").last).to_contain_text(re.compile(r"\d %|undecided|no speech"))
-    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-    slow = page.evaluate("slow")
-    assert sum(slow) < 1500, slow  # of more than three seconds, on a machine that draws and scores with the same cores
+    share = (busy(metrics) - before) / (time.monotonic() - began)
+    assert share < 0.6  # of a core, drawing without a GPU
     expect(page.locator("#health")).not_to_contain_text("missed")
     page.get_by_label("Filter streams by name").fill("line-4")
     expect(page.locator("#rows tr:visible")).to_have_count(10)

@@ -27,6 +27,7 @@ from trainer.data.audio import read_audio
 from trainer.data.build import Builder, load_bank
 from trainer.data.cache import FeatureCache
 from trainer.data.cli import register
+from trainer.data.cli import stage as _stage
 from trainer.data.errors import DataError
 from trainer.data.feed import Selection
 from trainer.data.manifest import Clip, read_manifests
@@ -42,6 +43,7 @@ from trainer.scoring import ClipScore, score_clips
 from trainer.shape import FrameAugment
 from trainer.stamp import restamp
 from trainer.streams.cli import stream_eval
+from trainer.twin import agreement
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -335,14 +337,24 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
     report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
     store: Annotated[bool, typer.Option(help="Write the figures into the model file and its card.")] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the model; says how far the file is from it in torch.")
+    ] = None,
 ) -> None:
     """Judge a model file on a split, through the pipeline that listens.
 
-    Example: `trainer evaluate model.onnx corpus/manifest.csv --split test --report report.html`
+    Use it so:
+
+    `trainer evaluate model.onnx corpus/manifest.csv --split test --report report.html`
+
+    `trainer evaluate model.onnx corpus/manifest.csv --split val --checkpoint run/best.pt`
     """
     scores = _score(model, read_manifests(manifests, split))
     info = read_model(model)[1]
     figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds)
+    if checkpoint is not None:
+        with _stage("torch", len(scores)) as advance:
+            figures["agreement"] = agreement(scores, checkpoint, info.calibration, advance).to_dict()
     if report is not None:
         report.write_text(page(scores, figures, f"{info.name} on {split}"), encoding="utf-8")
     if store:
@@ -352,7 +364,36 @@ def evaluate(
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:
-    return {k: figures[k] for k in ("clips", "no_speech", "figures", "mean_group_eer", "interval_95", "durations")}
+    names = ("clips", "no_speech", "figures", "mean_group_eer", "interval_95", "durations", "agreement")
+    return {k: figures[k] for k in names if k in figures}
+
+
+@app.command()
+def baselines(
+    manifests: Manifests,
+    split: Annotated[str, typer.Option(help="Split to judge on; they learn from train.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="JSON file for all figures; a table goes beside it as .md.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
+    seed: int = 0,
+) -> None:
+    """Train and judge three trivial detectors, which any model must be better than by far.
+
+    Example: `trainer baselines corpus/manifest.csv --split test --out baselines.json`
+    """
+    from trainer.baselines import describe, judge, table
+
+    described = []
+    for name in ("train", split):
+        clips = read_manifests(manifests, name)
+        with _stage(f"measuring {name}", len(clips)) as advance:
+            described.append(describe(clips, advance))
+        for clip, why in described[-1].skipped.items():
+            console.print(f"skipped {clip}: {why}", highlight=False)
+    results = judge(*described, seed=seed)
+    if out is not None:
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(results, indent=1) if as_json else table(results))
 
 
 def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:

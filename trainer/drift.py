@@ -39,7 +39,7 @@ class Simulation:
         conv, weight = layer.conv, layer.conv.weight
         if self._weights(name):
             integers, steps = integer_weights(weight.detach().numpy())
-            weight = torch.from_numpy((integers * steps[:, None, None, None]).astype(np.float32))  # type: ignore[assignment]
+            weight = torch.from_numpy((integers * steps[:, None, None, None]).astype(np.float32))
         extended = Timeline(None).extend(x, layer.past) if layer.past else x
         y = functional.conv2d(extended, weight, conv.bias, conv.stride, conv.padding)
         return self.rounded(name, functional.relu(y) if relu else y)

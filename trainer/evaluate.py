@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,24 @@ import numpy.typing as npt
 
 from streamdet.engine.modelfile import Calibration
 from trainer.data.errors import DataError
-from trainer.metrics import auc, bootstrap, eer, group_eers, mean_group_eer, stratum_weights, summary
+from trainer.families import kind
+from trainer.metrics import (
+    auc,
+    bootstrap,
+    cllr,
+    eer,
+    group_eers,
+    mean_group_eer,
+    min_dcf,
+    stratum_weights,
+    summary,
+)
 from trainer.scoring import ClipScore, pooled
 
 Array = npt.NDArray[np.float64]
 DURATIONS = (1.0, 2.0, 3.0, 4.0, 10.0)  # seconds
-FIELDS = ("era", "language", "codec")
+FIELDS = ("era", "language", "codec")  # clips of both classes have them
+INTERVALS: dict[str, Callable[[Array, Array], float]] = {"eer": eer, "auc": auc, "cllr": cllr, "min_dcf": min_dcf}
 
 
 def evaluate(
@@ -38,12 +50,13 @@ def evaluate(
         "figures": summary(llr, labels),
         "balanced": summary(llr, labels, stratum_weights(strata)),
         "mean_group_eer": mean_group_eer(llr, labels, strata),
-        "interval_95": {
-            "eer": bootstrap(eer, llr, labels, groups, draws=draws),
-            "auc": bootstrap(auc, llr, labels, groups, draws=draws),
-        },
+        "interval_95": {k: bootstrap(f, llr, labels, groups, draws=draws) for k, f in INTERVALS.items()},
         "groups": group_eers(llr, labels, strata),
-        "by": {name: breakdown(scores, [getattr(s.clip, name) for s in scores]) for name in FIELDS},
+        "by": {
+            "kind": against_all(scores, [kind(s.clip.family) if s.clip.label else "" for s in scores], label=1),
+            "channel": against_all(scores, ["" if s.clip.label else s.clip.condition for s in scores], label=0),
+            **{name: breakdown(scores, [getattr(s.clip, name) for s in scores]) for name in FIELDS},
+        },
         "durations": durations(scores, calibration, hop_seconds),
     }
 
@@ -55,6 +68,20 @@ def breakdown(scores: Sequence[ClipScore], values: Sequence[str], least: int = 5
     for value in sorted(set(values) - {""}):
         labels, llr = all_labels[names == value], all_llr[names == value]
         if min(labels.sum(), (labels == 0).sum()) >= least:
+            counts = {"human": int((labels == 0).sum()), "synthetic": int(labels.sum())}
+            result[value] = {"eer": eer(llr, labels), "auc": auc(llr, labels), **counts}
+    return result
+
+
+def against_all(scores: Sequence[ClipScore], values: Sequence[str], *, label: int, least: int = 5) -> dict[str, Any]:
+    """EER and AUC of the clips of one class that share one of ``values`` (one a clip) against all of the other."""
+    result, names = {}, np.asarray(values)
+    all_labels, all_llr = np.array([s.clip.label for s in scores], np.float64), np.array([s.llr for s in scores])
+    for value in sorted(set(values) - {""}):
+        mine = (names == value) & (all_labels == label)
+        use = mine | (all_labels != label)
+        if mine.sum() >= least:
+            labels, llr = all_labels[use], all_llr[use]
             counts = {"human": int((labels == 0).sum()), "synthetic": int(labels.sum())}
             result[value] = {"eer": eer(llr, labels), "auc": auc(llr, labels), **counts}
     return result

@@ -19,7 +19,7 @@ from streamdet.features.logmel import FloatArray
 from trainer.gpu_graph import HalfGraph, QdqGraph
 from trainer.graph import FloatGraph, IntegerGraph, fold
 from trainer.models.resnet import STRIDE, CausalResNet
-from trainer.quantize import CALIBRATORS, choose_scales, correct_biases, observe
+from trainer.quantize import CALIBRATORS, choose_scales, correct, observe
 
 Precision = Literal["fp32", "int8", "fp16", "qdq"]  # the last two for GPUs
 WINDOW = 9  # columns of the windows that drift is given for: 2.88 s, the shortest decision
@@ -57,7 +57,8 @@ def export_model(
     """Export a checkpoint to a model file.
 
     For int8 and qdq half of the clips, drawn at random but always the same, choose the scales of the activations, by
-    each calibrator in turn, and the others measure the drift; the calibrator with the least drift wins. The file goes
+    each calibrator in turn, with weights rounded to the nearest step and with compensation (int8 alone), and the others
+    measure the drift; what drifts least wins. The file goes
     to ``out_path`` in one piece.
 
     Args:
@@ -150,7 +151,9 @@ def _candidates(
         if precision == "qdq":
             yield name, QdqGraph(folded, scales).build().SerializeToString()
             continue
-        yield name, IntegerGraph(correct_biases(folded, scales, clips), scales).build().SerializeToString()
+        for suffix, compensate in (("", False), (", compensated", True)):
+            corrected, rounded = correct(folded, scales, clips, compensate=compensate)
+            yield name + suffix, IntegerGraph(corrected, scales, rounded).build().SerializeToString()
 
 
 def _windows(columns: FloatArray) -> Iterator[float]:

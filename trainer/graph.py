@@ -33,6 +33,7 @@ WEIGHT_LIMIT = 64
 
 Value = TypeVar("Value")
 Array = npt.NDArray[Any]
+Rounded = dict[str, tuple[Array, Array]]  # by layer: integral weights, and the step of each output channel
 
 
 class Operations(Protocol[Value]):
@@ -191,12 +192,14 @@ class IntegerGraph(Graph):
 
     Built from ONNX Runtime's own integer operators: rectification costs nothing, as it is saturation at a zero point
     of 0, joining the past is one copy a stream, and states are a quarter of the size. Features, block inputs and all
-    else that is remembered is rectified, so every state starts as zeros.
+    else that is remembered is rectified, so every state starts as zeros. ``rounded`` gives the
+    weights of layers that are not simply rounded to the nearest step.
     """
 
-    def __init__(self, network: CausalResNet, scales: dict[str, Scale]) -> None:
+    def __init__(self, network: CausalResNet, scales: dict[str, Scale], rounded: Rounded | None = None) -> None:
         super().__init__(network, time=1, state_type=TensorProto.UINT8)
         self._scales = scales
+        self._rounded = rounded or {}
         self._scale_of: dict[str, str] = {}  # scale name by tensor, as pooling and joining keep the scale
 
     def build(self) -> onnx.ModelProto:
@@ -213,7 +216,7 @@ class IntegerGraph(Graph):
         assert not relu or self._scales[name].zero == 0
         joined = self._like(x, self.remember(x, layer.past)) if layer.past else x
         weight, bias = folded_weights(layer)
-        integers, steps = integer_weights(weight)
+        integers, steps = self._rounded.get(name) or integer_weights(weight)
         offsets = np.rint(bias / (steps * self._scales[self._scale_of[joined]].step))
         y = self.node(
             "QLinearConv",

@@ -184,6 +184,7 @@ def summary(llr: Array, labels: Array, weights: Array | None = None) -> dict[str
         "cllr": cllr(llr, labels, weights),
         "min_cllr": min_cllr(llr, labels, weights),
         "tpr_at_1_fpr": tpr_at(llr, labels, 0.01, weights),
+        "tpr_at_01_fpr": tpr_at(llr, labels, 0.001, weights),
         "hter_at_0": _hter(llr, labels),
     }
 

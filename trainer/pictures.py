@@ -29,7 +29,8 @@ def demo_clip() -> FloatArray:
 
 def examples(clip: FloatArray, seed: int) -> Iterator[tuple[str, FloatArray]]:
     """Name and log-mels ``[frames, mels]`` of the clip as it is, and after each step alone with ``seed``."""
-    speech, rest = clip[: int(SECONDS * RATE)], clip[int(SECONDS * RATE) :]
+    begin, end = RATE // 2, RATE // 2 + int(SECONDS * RATE)
+    speech, rest = clip[begin:end], clip[end:]
     logmel, augment = LogMel(FrontEndConfig()), WaveAugment(Bank(speech=[rest / rest.std()]))
     frames = logmel(speech[None], logmel.start())[0][0]
     yield "before", frames
@@ -73,7 +74,7 @@ def draw(path: Path, clip: FloatArray, seed: int = 0) -> None:
     figure = Figure(figsize=(3.0 * COLUMNS, 1.7 * rows), layout="constrained")
     before = panels[0][1]
     for axes, (title, frames) in zip(figure.subplots(rows, COLUMNS).flat, panels, strict=False):
-        axes.imshow(frames.T, origin="lower", aspect="auto", vmin=before.max() - 14.0, vmax=before.max())
+        axes.imshow(frames.T, origin="lower", aspect="auto", vmin=before.max() - 18.0, vmax=before.max())
         axes.set_title(title, fontsize="small")
         axes.set_xticks(range(0, len(frames), 100), [f"{at / 100:g} s" for at in range(0, len(frames), 100)])
         axes.set_yticks(())

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from streamdet.features.logmel import FloatArray
-from trainer.graph import LEVELS, Scale, integer_weights, walk
+from trainer.graph import LEVELS, WEIGHT_LIMIT, Array, Rounded, Scale, integer_weights, walk
 from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
 
 SAMPLES = 40_000  # values kept of each activation, spread evenly over the clips
@@ -115,10 +115,14 @@ class Corrector:
     Rounding weights and clipping activations shifts the mean of a channel; the layers after it add the shifts up.
     Empirical bias correction of M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
     Correction" (ICCV 2019, section 4.2). Changes the biases of the layers it meets.
+
+    With ``compensate`` weights are not rounded to the nearest step (see :func:`compensated`) and ``rounded`` has them.
     """
 
-    def __init__(self, scales: dict[str, Scale]) -> None:
+    def __init__(self, scales: dict[str, Scale], *, compensate: bool = False) -> None:
         self._scales = scales
+        self._compensate = compensate
+        self.rounded: Rounded = {}
 
     def quantized(self, name: str, x: Tensor) -> Tensor:
         """Round and clip ``x`` as the integer network would."""
@@ -130,6 +134,10 @@ class Corrector:
         conv = layer.conv
         assert conv.bias is not None
         integers, steps = integer_weights(conv.weight.numpy())
+        if self._compensate:
+            spread = functional.pad(Timeline(None).extend(x[1], layer.past), (conv.padding[1], conv.padding[1], 0, 0))
+            integers = compensated(conv.weight.numpy(), steps, inputs_of(spread, conv))
+            self.rounded[name] = integers, steps
         weight = torch.from_numpy((integers * steps[:, None, None, None]).astype(np.float32))
         exact, rounded = (Timeline(None).extend(part, layer.past) for part in x)
         wanted = conv(exact)
@@ -149,12 +157,48 @@ class Corrector:
         return functional.relu(a[0] + b[0]), self.quantized(name, a[1] + b[1])
 
 
-@torch.no_grad()
+def inputs_of(x: Tensor, conv: nn.Conv2d, most: int = 16_384) -> Array:
+    """Give what kernels see of ``x`` (padded), ``[places, in * time * band]``, at random places, ``most`` at most."""
+    patches = functional.unfold(x, conv.kernel_size, stride=conv.stride)[0]  # type: ignore[arg-type]
+    chosen = np.random.default_rng(0).permutation(patches.shape[1])[:most]
+    return patches[:, torch.from_numpy(chosen)].T.double().numpy()
+
+
+def compensated(weight: Array, steps: Array, inputs: Array, damping: float = 0.02) -> Array:
+    """Round weights ``[out, in, time, band]`` one input at a time, those still to come making up for the error.
+
+    What stays of the error is what ``inputs`` (see :func:`inputs_of`) rarely excite: E. Frantar et al., "GPTQ: Accurate
+    Post-Training Quantization for Generative Pre-trained Transformers" (ICLR 2023), here with the steps of
+    :func:`trainer.graph.integer_weights`.
+
+    Returns:
+        Integral weights of the same shape.
+    """
+    left = weight.reshape(len(weight), -1).astype(np.float64)
+    moments = inputs.T @ inputs / len(inputs)
+    moments[np.diag_indices_from(moments)] += damping * np.diag(moments).mean() + 1e-12
+    factor = np.linalg.cholesky(np.linalg.inv(moments)).T
+    integers = np.empty_like(left)
+    for column in range(left.shape[1]):
+        integers[:, column] = np.clip(np.rint(left[:, column] / steps), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+        error = (left[:, column] - integers[:, column] * steps) / factor[column, column]
+        left[:, column + 1 :] -= error[:, None] * factor[column, None, column + 1 :]
+    return integers.reshape(weight.shape)
+
+
 def correct_biases(network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray]) -> CausalResNet:
     """Copy a folded network with biases that make up for the quantization by ``scales``, as seen on ``clips``."""
+    return correct(network, scales, clips, compensate=False)[0]
+
+
+@torch.no_grad()
+def correct(
+    network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray], *, compensate: bool
+) -> tuple[CausalResNet, Rounded]:
+    """Copy a folded network with corrected biases, and give its rounded weights where they ``compensate``."""
     corrected = copy.deepcopy(network)
-    corrector = Corrector(scales)
+    corrector = Corrector(scales, compensate=compensate)
     spread = clips[:: max(1, sum(map(len, clips)) // CORRECTION_FRAMES)]
     stream = torch.from_numpy(np.concatenate(spread))[None, None]
     walk(corrected, corrector, (stream, corrector.quantized("features", stream)))
-    return corrected
+    return corrected, corrector.rounded

@@ -27,6 +27,7 @@ NAMES = {
     "cllr": "Cllr",
     "min_cllr": "min Cllr",
     "tpr_at_1_fpr": "TPR at 1 % FPR",
+    "tpr_at_01_fpr": "TPR at 0.1 % FPR",
     "hter_at_0": "HTER at log-odds 0",
 }
 LIMITS = """\
@@ -105,6 +106,8 @@ def page(scores: Sequence[ClipScore], figures: dict[str, Any], title: str) -> st
     table = _table(
         ("", "all", "balanced"), [(NAMES[k], v, figures["balanced"][k]) for k, v in figures["figures"].items()]
     )
+    intervals = [(NAMES[k], low, high) for k, (low, high) in figures["interval_95"].items()]
+    lengths = [(f"{seconds} s", v["eer"], v["auc"]) for seconds, v in figures["durations"].items()]
     hardest = sorted(figures["groups"].items(), key=lambda item: -item[1])
     fields = [
         (f"{field}: {value}", v["eer"], v["auc"]) for field, by in figures["by"].items() for value, v in by.items()
@@ -116,9 +119,14 @@ def page(scores: Sequence[ClipScore], figures: dict[str, Any], title: str) -> st
             "<style>body{font:15px sans-serif;margin:2em;max-width:60em}td,th{padding:.2em .8em;text-align:right}"
             "td:first-child{text-align:left}img{max-width:48%}</style>",
             f"<h1>{html.escape(title)}</h1>",
-            f"<p>{figures['clips']['human']} human, {figures['clips']['synthetic']} synthetic clips.</p>",
+            f"<p>{figures['clips']['human']} human, {figures['clips']['synthetic']} synthetic clips; in "
+            f"{figures['no_speech']} no speech was found.</p>",
             table,
+            "<h2>95 % intervals (bootstrap over utterance groups)</h2>",
+            _table(("", "from", "to"), intervals),
             _picture(_det(llr, labels)) + _picture(_reliability(llr, labels)),
+            "<h2>When only the first seconds are heard</h2>",
+            _table(("heard", "EER", "AUC"), lengths),
             "<h2>Groups, hardest first (EER)</h2>",
             _table(("group", "EER"), hardest),
             "<h2>By field</h2>",

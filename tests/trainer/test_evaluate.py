@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,26 @@ def test_restamp_changes_the_description_and_nothing_else(exported: dict, tmp_pa
     np.testing.assert_array_equal(one.track, two.track)
 
 
+def test_kinds_and_channels_are_judged_against_all_of_the_other_class() -> None:
+    scores = draw(80)
+    scores += [replace(s, clip=replace(s.clip, condition="phone")) for s in draw(40) if s.clip.label == 0]
+    by = evaluate(scores, Calibration(), HOP, draws=20)["by"]
+    assert set(by["channel"]) == {"phone"}
+    assert by["channel"]["phone"]["human"] == 20
+    assert by["channel"]["phone"]["synthetic"] == 40
+    assert by["kind"]["classic TTS"]["synthetic"] == 40
+    assert by["kind"]["classic TTS"]["human"] == 60
+
+
+def test_intervals_hold_their_figures() -> None:
+    figures = evaluate(draw(80), Calibration(), HOP, draws=100)
+    for name, (low, high) in figures["interval_95"].items():
+        assert low <= figures["figures"][name] <= high
+    assert set(figures["interval_95"]) == {"eer", "auc", "cllr", "min_dcf"}
+    assert figures["figures"]["tpr_at_01_fpr"] <= figures["figures"]["tpr_at_1_fpr"]
+    assert set(figures["durations"]) == {"1", "2", "3", "4", "10"}
+
+
 def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"nothing")
     said: list[str | None] = []
@@ -181,10 +202,15 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
             "val",
             "--json",
             "--store",
+            "--checkpoint",
+            str(run / "average.pt"),
             "--report",
             str(tmp_path / "report.html"),
         )
     )
+    agreed = figures["agreement"]
+    assert agreed["clips"] + figures["no_speech"] >= sum(figures["clips"].values())
+    assert agreed["clip_percent"] < 10.0, "the file and the network in torch are of one opinion"
     info = read_model(model)[1]
     assert info.calibration != Calibration()
     assert info.figures["val"]["figures"] == figures["figures"]
@@ -196,6 +222,6 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
 
 
 def test_help_shows_examples() -> None:
-    for command in ("cache", "fit", "export", "calibrate", "evaluate"):
+    for command in ("cache", "fit", "export", "calibrate", "evaluate", "baselines", "augment-pictures"):
         result = RUNNER.invoke(cli.app, [command, "--help"])
-        assert "Example" in result.stdout
+        assert f"trainer {command} " in " ".join(result.stdout.split())

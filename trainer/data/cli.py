@@ -60,7 +60,7 @@ def audit(
 
     data = _open(places, Options(labels=_words(label), group=group, split=split, limit=limit, real=real))
     clips, missing = _joined(data)
-    found, scanned = run(clips, by=by, near=near, seed=seed, stage=_stage)
+    found, scanned = run(clips, by=by, near=near, seed=seed, stage=stage)
     found.skipped |= missing
     if picture is not None and found.shortcuts is not None:
         draw(found, scanned.features, np.array([c.label for c in scanned.clips], float), picture)
@@ -97,7 +97,7 @@ def manifest(
     options = Options(labels=_words(label), group=group, split=split, shares=_shares(shares), limit=limit, real=real)
     clips, skipped = _joined(_open(places, options))
     if check:
-        with _stage("decoding", len(clips)) as advance:
+        with stage("decoding", len(clips)) as advance:
             checked = decode_all(clips, advance)
         clips, skipped = checked.good, skipped | checked.skipped
     _write(out, clips)
@@ -157,7 +157,8 @@ def _write(out: Path, clips: Sequence[Clip]) -> None:
 
 
 @contextmanager
-def _stage(name: str, total: int) -> Iterator[Callable[[], None]]:
+def stage(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar for ``total`` items; gives what to call after each."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total)

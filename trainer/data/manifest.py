@@ -11,7 +11,7 @@ from trainer.data.errors import DataError
 
 LABELS = {"real": 0, "human": 0, "bonafide": 0, "bona-fide": 0, "fake": 1, "spoof": 1, "synthetic": 1}
 REQUIRED = ("id", "label")
-TEXTS = ("family", "source", "group", "era", "language", "codec", "parent", "speaker")
+TEXTS = ("family", "source", "group", "era", "language", "codec", "parent", "speaker", "condition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Clip:
     codec: str = ""
     parent: str = ""
     speaker: str = ""
+    condition: str = ""
 
     @property
     def stratum(self) -> str:

@@ -32,6 +32,7 @@ class Row:
     codec: str = ""
     parent: str = ""
     speaker: str = ""
+    condition: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

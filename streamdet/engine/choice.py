@@ -37,7 +37,12 @@ class Option:
 def find_options(info: ModelInfo, *, batch: int = 32, cache: Path | None = None) -> list[Option]:
     """Look at every engine, the fastest first; ``cache`` is the folder of plans, built for up to ``batch`` streams."""
     gpu = find_gpu()
-    return [_tensorrt(info, gpu, batch, cache), *(_provider(name, info, gpu) for name in PROVIDERS), _processor()]
+    why_not = _why_not(info, gpu)
+    if isinstance(gpu, str) or why_not:
+        on_gpu = [Option(name, possible=False, reason=why_not) for name in ("tensorrt", *PROVIDERS)]
+    else:
+        on_gpu = [_tensorrt(info, gpu, batch, cache), *(_provider(name, gpu) for name in PROVIDERS)]
+    return [*on_gpu, Option("onnx-cpu", possible=True, reason=f"ONNX Runtime {onnxruntime.__version__}")]
 
 
 def choose(wanted: EngineName, options: Sequence[Option]) -> Option:
@@ -48,7 +53,7 @@ def choose(wanted: EngineName, options: Sequence[Option]) -> Option:
     """
     if wanted == "auto":
         chosen = next(option for option in options if option.possible and option.ready)
-        passed = [f"{option.name}: {option.reason}" for option in options[: list(options).index(chosen)]]
+        passed = dict.fromkeys(option.reason for option in options[: list(options).index(chosen)])
         return Option(chosen.name, possible=True, reason="; ".join(passed) or chosen.reason)
     option = next(option for option in options if option.name == wanted)
     if not option.possible:
@@ -56,37 +61,30 @@ def choose(wanted: EngineName, options: Sequence[Option]) -> Option:
     return Option(option.name, possible=True, reason="as configured", ready=option.ready)
 
 
-def _processor() -> Option:
-    return Option("onnx-cpu", possible=True, reason=f"ONNX Runtime {onnxruntime.__version__}")
-
-
-def _provider(name: str, info: ModelInfo, gpu: Gpu | str) -> Option:
+def _provider(name: str, gpu: Gpu) -> Option:
     if PROVIDERS[name] not in onnxruntime.get_available_providers():
         hint = "pip install onnxruntime-gpu in place of onnxruntime"
         return Option(name, possible=False, reason=f"this ONNX Runtime has no {PROVIDERS[name]}: {hint}")
-    option = _with_gpu(name, info, gpu, f"ONNX Runtime {onnxruntime.__version__}")
-    if name == "onnx-tensorrt" and option.possible:
+    if name == "onnx-tensorrt":
         return Option(name, possible=True, reason="builds at every start; it has to be asked for by name", ready=False)
-    return option
+    return Option(name, possible=True, reason=f"ONNX Runtime {onnxruntime.__version__} on {gpu.name}")
 
 
-def _tensorrt(info: ModelInfo, gpu: Gpu | str, batch: int, cache: Path | None) -> Option:
+def _tensorrt(info: ModelInfo, gpu: Gpu, batch: int, cache: Path | None) -> Option:
     library = find_tensorrt()
     if library is None:
         hint = "pip install 'streamdet[gpu]', or the tensorrt package of NVIDIA or JetPack"
         return Option("tensorrt", possible=False, reason=f"neither tensorrt nor tensorrt_rtx is installed: {hint}")
     if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
         return Option("tensorrt", possible=False, reason="cuda-python is not installed: pip install 'streamdet[gpu]'")
-    option = _with_gpu("tensorrt", info, gpu, f"{library.name} {library.version}")
-    if not option.possible or isinstance(gpu, str) or plan_path(info, gpu, library, cache, batch).exists():
-        return option
-    return Option("tensorrt", possible=True, reason="no plan is built yet: streamdet engine build", ready=False)
+    if not plan_path(info, gpu, library, cache, batch).exists():
+        return Option("tensorrt", possible=True, reason="no plan is built yet: streamdet engine build", ready=False)
+    return Option("tensorrt", possible=True, reason=f"{library.name} {library.version} on {gpu.name}")
 
 
-def _with_gpu(name: str, info: ModelInfo, gpu: Gpu | str, reason: str) -> Option:
-    if isinstance(gpu, str):
-        return Option(name, possible=False, reason=gpu)
+def _why_not(info: ModelInfo, gpu: Gpu | str) -> str:
+    """Say why no GPU can be used, whatever is installed."""
     if info.precision not in FLOATING:
         hint = "a GPU needs one of `trainer export --precision fp16`, fp32 or qdq"
-        return Option(name, possible=False, reason=f"the model is {info.precision}, made for processors; {hint}")
-    return Option(name, possible=True, reason=f"{reason} on {gpu.name}")
+        return f"the model is {info.precision}, made for processors; {hint}"
+    return gpu if isinstance(gpu, str) else ""

@@ -13,6 +13,7 @@ SYSTEM_PACKAGES=(
   chromium fonts-dejavu-core                                  # a real browser looks at the live page
   ffmpeg                                                      # sends RTP in all five codecs
   espeak-ng flite                                             # speak turns of the demo recipe
+  mosquitto                                                   # a real MQTT broker
   prometheus                                                  # promtool checks metrics and alert rules
   systemd systemd-container debootstrap                       # boot the service in a container
 )

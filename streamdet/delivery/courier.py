@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -111,3 +112,13 @@ class Courier:
     def _rest(self) -> float:
         longest = min(self._longest_rest, self._first_rest * 2.0 ** min(self.failures - 1, 20))
         return longest * random.uniform(0.5, 1.0)
+
+
+@runtime_checkable
+class Delivers(Protocol):
+    """A sink whose events are carried by a courier."""
+
+    @property
+    def courier(self) -> Courier:
+        """Who carries them."""
+        ...

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streamdet.delivery.courier import Delivers
 from streamdet.metrics.figures import LATENCY_BOUNDS, Figures, Latency
 from streamdet.parts import Inside
 from streamdet.version import running_version
@@ -52,6 +53,7 @@ class Inventory(Collector):
             families = [*self._events(), *self._streams()]
         yield from families
         yield from self._queues()
+        yield from self._couriers()
         yield from self._store()
         yield self._sources()
 
@@ -116,6 +118,20 @@ class Inventory(Collector):
         yield labelled(CounterMetricFamily, "sink_dropped", "Events dropped for want of room", labels, dropped)
         failed = [((q.name,), float(q.failed)) for q in queues]
         yield labelled(CounterMetricFamily, "sink_failed", "Events that a sink refused", labels, failed)
+
+    def _couriers(self) -> Iterator[Metric]:
+        found = [(q.name, q.sink.courier) for q in self._inside.queues if isinstance(q.sink, Delivers)]
+        labels = ("sink",)
+        waiting = [((name,), float(c.outbox.waiting)) for name, c in found]
+        yield labelled(GaugeMetricFamily, "delivery_waiting", "Parcels not yet delivered", labels, waiting)
+        broken = [((name,), float(c.broken)) for name, c in found]
+        yield labelled(GaugeMetricFamily, "delivery_broken", "1 while the service refuses", labels, broken)
+        delivered = [((name,), float(c.outbox.delivered)) for name, c in found]
+        yield labelled(CounterMetricFamily, "delivered", "Parcels delivered", labels, delivered)
+        failed = [((name,), float(c.failed)) for name, c in found]
+        yield labelled(CounterMetricFamily, "delivery_failed", "Tries that failed", labels, failed)
+        dead = [((name,), float(c.outbox.dead)) for name, c in found]
+        yield labelled(CounterMetricFamily, "delivery_dead", "Parcels given up, in the dead letters", labels, dead)
 
     def _store(self) -> Iterator[Metric]:
         store = self._inside.store

@@ -1,0 +1,158 @@
+"""What is put in an outbox stays until it is delivered, through kills too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from streamdet.delivery.courier import Courier, NotDelivered
+from streamdet.delivery.outbox import Outbox, Parcel
+from streamdet.errors import SinkError
+from tests.waiting import until
+
+
+def test_parcels_come_out_in_order_and_stay_until_taken(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "box.db")
+    for number in range(3):
+        box.put(f"a/{number}", bytes([number]))
+    first = box.first(0.0)
+    assert first is not None
+    assert (first.key, first.payload, box.waiting) == ("a/0", b"\0", 3)
+    box.refused(first, "busy")
+    again = box.first(0.0)
+    assert again is not None
+    assert (again.key, again.tries) == ("a/0", 1)
+    box.took(again)
+    second = box.first(0.0)
+    assert second is not None
+    assert (second.key, box.waiting, box.delivered) == ("a/1", 2, 1)
+
+
+def test_what_was_put_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "box.db"
+    code = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from streamdet.delivery.outbox import Outbox
+        box = Outbox(Path({str(path)!r}))
+        for number in range(50):
+            box.put(f"a/{{number}}", b"x")
+        print("put", flush=True)
+        time.sleep(60)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "put\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    box = Outbox(path)
+    assert box.waiting == 50
+    parcel = box.first(0.0)
+    assert parcel is not None
+    assert parcel.key == "a/0"
+
+
+def test_when_too_many_wait_the_oldest_is_set_aside(tmp_path: Path) -> None:
+    dead = tmp_path / "sub" / "dead.jsonl"
+    box = Outbox(None, dead, most=2)
+    for number in range(4):
+        box.put(f"a/{number}", b"{}")
+    assert (box.waiting, box.dead) == (2, 2)
+    assert [json.loads(line)["key"] for line in dead.read_text().splitlines()] == ["a/0", "a/1"]
+
+
+def test_a_place_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="to be delivered"):
+        Outbox(tmp_path / "file" / "box.db")
+
+
+class Moody:
+    """Takes parcels, or not."""
+
+    def __init__(self) -> None:
+        self.refusal: NotDelivered | None = None
+        self.took: list[str] = []
+        self.tries = 0
+
+    def __call__(self, parcel: Parcel) -> None:
+        self.tries += 1
+        if self.refusal is not None:
+            raise self.refusal
+        self.took.append(parcel.key)
+
+
+def test_a_service_that_is_down_gets_few_requests_and_then_everything_in_order() -> None:
+    service, box = Moody(), Outbox(None)
+    service.refusal = NotDelivered("down")
+    courier = Courier("test", box, service, first_rest=0.1, longest_rest=0.2)
+    for number in range(20):
+        box.put(f"a/{number}", b"x")
+    courier.start()
+    until(lambda: service.tries >= 3, "three tries")
+    assert courier.broken
+    assert box.waiting == 20
+    assert service.tries < 15  # it is left alone between the tries
+    service.refusal = None
+    until(lambda: box.waiting == 0, "all delivered")
+    assert service.took == [f"a/{number}" for number in range(20)]
+    courier.close()
+
+
+def test_what_is_hopeless_is_set_aside_and_the_next_goes_on(tmp_path: Path) -> None:
+    dead, taken = tmp_path / "dead.jsonl", []
+
+    def deliver(parcel: Parcel) -> None:
+        if parcel.key == "a/0":
+            raise NotDelivered("what is this", hopeless=True)
+        taken.append(parcel.key)
+
+    box = Outbox(None, dead)
+    courier = Courier("test", box, deliver)
+    box.put("a/0", b"nonsense")
+    box.put("a/1", b"sense")
+    courier.start()
+    until(lambda: taken == ["a/1"], "the second parcel")
+    letter = json.loads(dead.read_text())
+    assert (letter["key"], letter["payload"], letter["reason"]) == ("a/0", "nonsense", "what is this")
+    courier.close()
+
+
+def test_what_is_too_old_is_given_up() -> None:
+    now = [1000.0]
+    box = Outbox(None, clock=lambda: now[0])
+    service = Moody()
+    service.refusal = NotDelivered("down")
+    box.put("a/0", b"x")
+    now[0] += 61.0
+    courier = Courier("test", box, service, patience=60.0, clock=lambda: now[0])
+    courier.start()
+    until(lambda: box.dead == 1, "given up")
+    assert box.waiting == 0
+    courier.close()
+
+
+def test_a_fault_in_the_service_s_code_ends_nothing() -> None:
+    fault, taken = threading.Event(), []
+
+    def deliver(parcel: Parcel) -> None:
+        if not fault.is_set():
+            fault.set()
+            raise ZeroDivisionError("a fault")
+        taken.append(parcel.key)
+
+    box = Outbox(None)
+    courier = Courier("test", box, deliver, first_rest=0.05)
+    box.put("a/0", b"x")
+    courier.start()
+    until(lambda: taken == ["a/0"], "delivered after the fault")
+    courier.close()

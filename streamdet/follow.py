@@ -230,8 +230,9 @@ class Follower:
         event = message.event
         track = self._tracks.get(event.stream)
         if track is None:
-            # What is unknown after the first look is new: its first number is 1. Before, nobody knows.
-            track = self._tracks[event.stream] = _Track(0 if self._synced else event.seq - 1)
+            # Who begins now takes what comes; to all others, and after the first look, an unknown stream begins at 1.
+            anywhere = self._asker is None or (self._after == "now" and not self._synced)
+            track = self._tracks[event.stream] = _Track(event.seq - 1 if anywhere else 0)
         if event.seq <= track.last:
             if not self._is_anew(track, message):
                 return

@@ -27,7 +27,7 @@ from streamdet.store.replay import Replay
 from streamdet.store.upkeep import Limits
 
 BUNDLED_MODEL = "streamdet.onnx"
-RING_SECONDS = 24.0  # kept where nobody asks for more: 1.5 MB a stream, and the longest stall that loses nothing
+RING_SECONDS = 20.0  # kept where nobody asks for more: 1.3 MB a stream, and the longest stall that loses nothing
 STORE_FILE = "events.db"
 SERVICE_STATE = "/var/lib/streamdet"
 

@@ -45,7 +45,7 @@ class Flood:
             stop.wait(max(0.0, begin + 0.02 * hop - time.monotonic()))
             for name in self._streams:
                 yield Block(name, self._speech[hop * HOP : (hop + 1) * HOP], 16_000)
-        stop.wait(1.5)
+        stop.wait(3.0)
         for name in self._streams:
             yield End(name)
 

@@ -74,9 +74,10 @@ class Feeder(threading.Thread):
             position += self._block
             self._stopped.wait(max(0.0, begin + position / rate - time.monotonic()))
             at = 2 * (position - self._block) % len(sound)
+            # Noted first: on a busy machine the event may be there before this thread has its next turn.
+            self.written.setdefault(position // hop, time.monotonic())
             self._pipe.write((sound[at:] + sound[: 2 * self._block])[: 2 * self._block])
             self._pipe.flush()
-            self.written.setdefault(position // hop, time.monotonic())
 
 
 def measure_live(model: Path, seconds: float, block_ms: int) -> Live:

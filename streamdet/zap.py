@@ -36,12 +36,16 @@ class Doorkeeper:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="doorkeeper", daemon=True)
 
-    def guard(self, socket: zmq.Socket[bytes]) -> None:
-        """Let only known keys in; call it before :meth:`start` and before the socket is bound."""
+    def guard(self, socket: zmq.Socket[bytes], *, watch: bool = True) -> None:
+        """Let only known keys in; call it before :meth:`start` and before the socket is bound.
+
+        A socket has one monitor: who has it already says ``watch=False`` and counts failed handshakes itself.
+        """
         socket.curve_server = True
         socket.curve_secretkey = self._ring.server.secret
         socket.zap_domain = DOMAIN  # without one, libzmq asks nobody and lets everyone in
-        self._monitors.append(socket.get_monitor_socket(FAILURES))
+        if watch:
+            self._monitors.append(socket.get_monitor_socket(FAILURES))
 
     def start(self) -> None:
         """Begin to answer."""

@@ -441,10 +441,6 @@ def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: boo
         for source in made:
             if isinstance(source, ZmqSource):
                 source.guard_by_default(settings.security.keys)
-    if settings.security.keys is not None:
-        for source in made:
-            if isinstance(source, ZmqSource):
-                source.guard_by_default(settings.security.keys)
     _check_names([source.name for source in made])
     return made
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from streamdet.events import Alert, Event, Health, Score, State
+from streamdet.events import DAEMON, Alert, Event, Health, Score, State
 
 BAR = 16  # cells
+ENDED_ROWS = 20  # of streams that ended last; those that ended before leave the board
 STYLES = {"spoof": "bold red", "bona_fide": "green", "undecided": "yellow", "no_speech": "dim"}
 PHASES = {"raised": "bold red", "updated": "red", "cleared": "green", "failed": "bold red", "degraded": "yellow"}
 WORDS = {"bona_fide": "human", "spoof": "SYNTHETIC", "undecided": "undecided", "no_speech": "no speech"}
@@ -73,10 +74,11 @@ def state_line(state: State) -> Text:
 
 
 class Board:
-    """Keeps the last of every stream, in the order in which they came."""
+    """Keeps the last of every open stream and of a few that ended, in the order in which they came."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self._ended: dict[str, None] = {}  # names, those that ended first in front
         self.health: Health | None = None
 
     def take(self, event: Event) -> Text | None:
@@ -84,7 +86,10 @@ class Board:
         if event.type == "health":
             self.health = event
             return None
+        if event.type == "state" and event.stream == DAEMON:
+            return state_line(event)
         row = self.rows.setdefault(event.stream, Row())
+        self._note_end(event)
         if event.type == "score":
             row.score = event
             return None
@@ -93,6 +98,15 @@ class Board:
             return state_line(event)
         row.alert = event if event.phase != "cleared" else None
         return None if event.phase == "updated" else alert_line(event)
+
+    def _note_end(self, event: Event) -> None:
+        """Forget streams that ended long ago; one that comes again is open."""
+        self._ended.pop(event.stream, None)
+        if event.type == "state" and event.phase in {"ended", "failed"}:
+            self._ended[event.stream] = None
+        while len(self._ended) > ENDED_ROWS:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest], self.rows[oldest]
 
     def table(self) -> Table:
         """Draw all streams; one line each."""

@@ -46,6 +46,8 @@ class TerminalSink:
 
     def _show(self, event: Event) -> None:
         line = self._board.take(event)
+        if event.type == "state" and event.phase == "ended":
+            self._written.pop(event.stream, None)
         if line is not None:
             self._console.print(line, soft_wrap=True, highlight=False)
         if self._live is not None:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from streamdet.events import Health, to_json, utc
-from streamdet.sinks.board import Board, bar, clock, percent
+from streamdet.sinks.board import ENDED_ROWS, Board, bar, clock, percent
 from streamdet.sinks.terminal import TerminalSink
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -114,3 +115,25 @@ def test_the_board_keeps_health_out_of_the_streams(score: Any) -> None:
     board.take(score())
     assert list(board.rows) == ["hall"]
     assert board.health == health
+
+
+def test_streams_that_ended_long_ago_leave_the_board(score: Any, state: Any) -> None:
+    board = Board()
+    board.take(score(stream="open"))
+    for number in range(500):
+        board.take(score(stream=f"call-{number}"))
+        board.take(replace(state(2, stream=f"call-{number}"), phase="ended"))
+    assert list(board.rows) == ["open", *(f"call-{number}" for number in range(500 - ENDED_ROWS, 500))]
+    board.take(score(3, stream="call-480"))  # it comes again, and is open
+    for number in range(500, 600):
+        board.take(replace(state(1, stream=f"call-{number}"), phase="ended"))
+    assert {"open", "call-480"} <= board.rows.keys()
+    assert len(board.rows) == ENDED_ROWS + 2
+
+
+def test_what_the_daemon_says_of_itself_is_a_line_and_no_stream(state: Any) -> None:
+    board = Board()
+    line = board.take(replace(state(1, stream="*"), phase="degraded", reason="overload: scoring is 2.0 s behind"))
+    assert line is not None
+    assert line.plain.endswith("*  degraded: overload: scoring is 2.0 s behind")
+    assert board.rows == {}

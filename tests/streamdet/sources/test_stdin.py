@@ -114,3 +114,22 @@ def test_the_real_standard_input() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], input=bytes(3200), capture_output=True, timeout=30, check=True)
     assert done.stdout.decode().split("\n") == ["Status 0", "Block 1600", "End 0", ""]
+
+
+def test_pieces_end_where_hops_end_and_a_pause_holds_nothing_back(read: Read, pipe: Pipe) -> None:
+    """However a writer cuts its sound, every block but the last before a pause ends at a multiple of 40 ms."""
+    reading, writing = pipe
+    reader = read(StdinSource(rate=16_000, descriptor=reading))
+    sound = ramp(16_000)
+    data = encode_pcm(sound, pcm_format="s16le")
+    for begin in range(0, 2 * 5_200, 2 * 100):  # 5,200 samples: a hop and a bit
+        os.write(writing, data[begin : begin + 2 * 100])
+        time.sleep(0.0005)
+    reader.wait(lambda r: len(r.sound()) == 5_200)
+    os.write(writing, data[2 * 5_200 :])
+    os.close(writing)
+    reader.wait(lambda r: r.ends())
+    ends = np.cumsum([len(block.samples) for block in reader.blocks()])
+    assert 5_120 in ends
+    assert [int(end) for end in ends if end % 640 and end < 16_000] == [5_200]
+    np.testing.assert_allclose(reader.sound(), sound, atol=2e-5)

@@ -19,6 +19,7 @@ from streamdet.errors import ModelError
 from streamdet.features import FrontEndConfig
 
 SCHEMA = 1
+MOST_BANDS = 256
 INFO_KEY = b"streamdet"
 DIGEST_KEY = b"streamdet.digest"
 METADATA_TAG = 14 << 3 | 2  # ModelProto.metadata_props in onnx.proto, length-delimited
@@ -109,6 +110,7 @@ def _parse_info(content: bytes, digest: str) -> ModelInfo:
             created=stored["created"],
             width=float(stored["width"]),
             precision=stored["precision"],
+            front_end=FrontEndConfig(**stored["front_end"]),
             calibration=Calibration(**stored["calibration"]),
             operating_points=stored["operating_points"],
             figures=stored["figures"],
@@ -119,13 +121,15 @@ def _parse_info(content: bytes, digest: str) -> ModelInfo:
 
 
 def _check_front_end(stored: dict[str, Any]) -> None:
-    """Refuse features other than ours: the hop, the voice activity and the windows are all built on them."""
-    ours = FrontEndConfig().to_dict()
-    wrong = [
-        f"{key} {stored.get(key)} (here {ours.get(key)})"
-        for key in sorted(ours.keys() | stored.keys())
-        if stored.get(key) != ours.get(key)
-    ]
+    """Refuse features that cannot be made: hop, voice activity and windows are all built on one grid of frames."""
+    ours = FrontEndConfig()
+    grid = {"rate": ours.rate, "window": ours.window, "hop": ours.hop, "hop_frames": ours.hop_frames, "fft": ours.fft}
+    wrong = [f"{key} {stored.get(key)} (here {value})" for key, value in grid.items() if stored.get(key) != value]
+    wrong += sorted(stored.keys() - {field.name for field in dataclasses.fields(FrontEndConfig)})
+    if stored.get("bands", "mel") not in ("mel", "linear"):
+        wrong.append(f"bands {stored['bands']} (here mel or linear)")
+    if not (isinstance(stored.get("mels"), int) and 0 < stored["mels"] <= MOST_BANDS and stored["mels"] % 32 == 0):
+        wrong.append(f"mels {stored.get('mels')} (here a multiple of 32 up to {MOST_BANDS})")
     if wrong:
         raise ModelError(f"made for another front end: {', '.join(wrong)}; use a model of this version of streamdet")
 

@@ -93,9 +93,18 @@ def test_another_onnx_file_is_not_a_model(tmp_path: Path, content: bytes) -> Non
 
 def test_another_front_end_is_refused_and_named(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(seal(b"", ModelInfo("m", "", 1.0, "fp32", FrontEndConfig(mels=96, floor=10.0))))
-    with pytest.raises(ModelError, match=r"another front end: floor 10\.0 \(here 12\.0\), mels 96 \(here 64\)"):
+    path.write_bytes(seal(b"", ModelInfo("m", "", 1.0, "fp32", FrontEndConfig(mels=90, hop=80))))
+    with pytest.raises(
+        ModelError, match=r"another front end: hop 80 \(here 160\), mels 90 \(here a multiple of 32 up to 256\)"
+    ):
         read_model(path)
+
+
+def test_bands_and_their_scale_come_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    made = FrontEndConfig(mels=96, bands="linear", floor=10.0)
+    path.write_bytes(seal(b"", ModelInfo("m", "", 1.0, "fp32", made)))
+    assert read_model(path)[1].front_end == made
 
 
 @pytest.mark.parametrize(

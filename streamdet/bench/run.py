@@ -14,7 +14,6 @@ from streamdet.bench.machine import describe_machine
 from streamdet.bench.memory import measure_memory
 from streamdet.bench.publisher import Publisher
 from streamdet.bench.rounds import Timing, interleave
-from streamdet.engine.memory import keep_working_memory
 from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.events import utc
 
@@ -53,7 +52,6 @@ def run_bench(plan: Plan, progress: Progress) -> dict[str, Any]:
         ModelError: a model file cannot be used.
         StreamdetError: a process that takes part failed.
     """
-    keep_working_memory()  # as `listen` does
     model = plan.settings.models[0]
     info = read_model(model)[1]
     report: dict[str, Any] = {

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 
-from streamdet.config import Config
+from streamdet.config import Config, StreamSection
 from streamdet.decide.alarm import AlarmConfig
 from streamdet.decide.calibrate import Platt, log_odds
-from streamdet.decide.judge import Judge, JudgeConfig
-from streamdet.decide.smooth import Cusum, CusumConfig
+from streamdet.decide.judge import Judge, JudgeConfig, JudgeMaker, Manner
+from streamdet.decide.smooth import CusumConfig
 from streamdet.decide.verdict import Rules
 from streamdet.endpoint import is_exposed
 from streamdet.engine.base import Engine
@@ -212,9 +213,55 @@ def cusum_config(config: Config, info: ModelInfo) -> CusumConfig | None:
     )
 
 
-def judge_maker(config: Config, info: ModelInfo) -> Callable[[], Judge]:
-    """Return what makes the judge of a new stream; raises as :func:`judge_config` does."""
-    settings = judge_config(config, info)
-    platt = Platt(info.calibration.scale, info.calibration.offset)
-    cusum = cusum_config(config, info)
-    return lambda: Judge(settings, platt, None if cusum is None else Cusum(cusum))
+def judge_maker(config: Config, info: ModelInfo) -> JudgeMaker:
+    """Return what makes the judge of a new stream, by its name; raises as :func:`judge_config` does."""
+    return Settings(config, info).judge
+
+
+class Settings:
+    """How each stream is judged, by its name: ``[[stream]]`` over the global settings over the model's.
+
+    Raises:
+        ConfigError: the model has no such operating point, or numbers contradict each other, also those of one
+            ``[[stream]]`` alone.
+    """
+
+    def __init__(self, config: Config, info: ModelInfo) -> None:
+        self._matches = [section.match for section in config.stream]
+        self._manners = [self._manner(for_section(config, section), info) for section in config.stream]
+        self._usual = self._manner(config, info)
+
+    def of(self, stream: str) -> Manner:
+        """Return how a stream of this name is judged."""
+        return next(
+            (manner for match, manner in zip(self._matches, self._manners, strict=True) if fnmatchcase(stream, match)),
+            self._usual,
+        )
+
+    def judge(self, stream: str = "") -> Judge:
+        """Make the judge of a stream of this name."""
+        return Judge.of(self.of(stream))
+
+    @staticmethod
+    def _manner(config: Config, info: ModelInfo) -> Manner:
+        platt = Platt(info.calibration.scale, info.calibration.offset)
+        return Manner(judge_config(config, info), platt, cusum_config(config, info))
+
+
+def for_section(config: Config, section: StreamSection) -> Config:
+    """Return the configuration as it holds for the streams of one ``[[stream]]``.
+
+    What the section says wins. Where it names an operating point, the global raise, clear, min_seconds and smoothing
+    do not count: they belong to another one.
+    """
+    windows, alarm = config.windows, config.alarm
+    if section.operating_point is not None:
+        windows = windows.model_copy(update={"smoothing": None})
+        alarm = alarm.model_copy(update={"raise_at": None, "clear_at": None, "min_seconds": None})
+    return config.model_copy(
+        update={
+            "operating_point": section.operating_point or config.operating_point,
+            "windows": windows.model_copy(update=section.windows.model_dump(exclude_none=True)),
+            "alarm": alarm.model_copy(update=section.alarm.model_dump(exclude_none=True)),
+        }
+    )

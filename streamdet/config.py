@@ -49,6 +49,38 @@ class AlarmSection(Section):
     update: float = Field(5.0, gt=0.0, le=3600.0, description="Seconds between updates of a raised alert")
 
 
+class StreamWindowSection(Section):
+    """``[stream.windows]``: what differs for some streams; the rest is as in ``[windows]``."""
+
+    short: float | None = Field(None, ge=3.0, le=10.0, description="Length of the short window in seconds")
+    long: float | None = Field(None, ge=3.0, le=10.0, description="Length of the long window in seconds")
+    min_speech: float | None = Field(None, ge=0.2, le=10.0, description="Seconds of speech a window needs")
+    max_lost: float | None = Field(None, ge=0.0, le=1.0, description="Share of missing audio above which it abstains")
+    smoothing: float | None = Field(None, ge=0.0, le=60.0, description="Time constant of the smoother in seconds")
+
+
+class StreamAlarmSection(Section):
+    """``[stream.alarm]``: what differs for some streams; the rest is as in ``[alarm]``."""
+
+    raise_at: float | None = Field(None, gt=0.0, lt=1.0, alias="raise", description="Smoothed p_fake that raises")
+    clear_at: float | None = Field(None, gt=0.0, lt=1.0, alias="clear", description="Smoothed p_fake that clears")
+    min_seconds: float | None = Field(None, ge=0.0, le=60.0, description="How long it must stay above raise")
+    cooldown: float | None = Field(None, ge=0.0, le=3600.0, description="Seconds of quiet after an alert")
+    update: float | None = Field(None, gt=0.0, le=3600.0, description="Seconds between updates of a raised alert")
+
+
+class StreamSection(Section):
+    """One ``[[stream]]``: settings of the streams whose name matches; the first section that matches counts alone."""
+
+    match: str = Field(min_length=1, description="Name of a stream, or a pattern: `line-*`, `desk?`, `[ab]-*`")
+    operating_point: str | None = Field(
+        None,
+        description="Named set of thresholds of the model file; those of the global [alarm] then do not count",
+    )
+    windows: StreamWindowSection = StreamWindowSection()
+    alarm: StreamAlarmSection = StreamAlarmSection()
+
+
 class WebSection(Section):
     """``[web]``: the live page; off where ``listen`` is absent."""
 
@@ -179,6 +211,7 @@ class Config(Section):
         2.0, ge=0.32, le=60.0, description="Seconds of missing audio that make a stream start anew"
     )
     source: tuple[SourceSection, ...] = Field((), description="The sources")
+    stream: tuple[StreamSection, ...] = Field((), description="Settings of some streams, by name")
     replay: str | None = Field(None, description="ZeroMQ endpoint where subscribers get what they missed, or `none`")
     store: Annotated[StoreSection, BeforeValidator(_as_table)] = StoreSection()
     security: SecuritySection = SecuritySection()
@@ -201,13 +234,21 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is no TOML, or holds an unknown key or a value out of bounds.
     """
+    return validated(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file without a look at what it says.
+
+    Raises:
+        ConfigError: the file is missing or is no TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return validated(values, str(path))
 
 
 def validated(values: dict[str, Any], origin: str) -> Config:

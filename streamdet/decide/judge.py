@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from streamdet.decide.alarm import Alarm, AlarmConfig, Moment, Transition
 from streamdet.decide.calibrate import Platt, probability
 from streamdet.decide.onset import Onset
-from streamdet.decide.smooth import Evidence, Smoother
+from streamdet.decide.smooth import Cusum, CusumConfig, Evidence, Smoother
 from streamdet.decide.verdict import Rules
 from streamdet.decide.window import Column, Pool, Whole, Windows
 from streamdet.errors import ConfigError
@@ -67,6 +68,23 @@ class Summary:
     lost: float
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """Everything that says how a stream is judged; ``cusum`` None goes by the smoothed log-odds."""
+
+    config: JudgeConfig = field(default_factory=JudgeConfig)
+    platt: Platt = field(default_factory=Platt)
+    cusum: CusumConfig | None = None
+
+
+class JudgeMaker(Protocol):
+    """Makes the judge of a new stream, by its name."""
+
+    def __call__(self, stream: str = ..., /) -> Judge:
+        """Make it."""
+        ...
+
+
 class Judge:
     """Judges one stream, hop by hop.
 
@@ -87,6 +105,39 @@ class Judge:
         self._evidence = evidence
         self._onset = Onset()
         self._alarm = Alarm(self.config.alarm)
+
+    @classmethod
+    def of(cls, manner: Manner) -> Self:
+        """Make a judge that judges like this."""
+        return cls(manner.config, manner.platt, None if manner.cusum is None else Cusum(manner.cusum))
+
+    def adopt(self, manner: Manner) -> None:
+        """Judge like this from the next hop on; what was heard stays, and so does an alert that is active.
+
+        An active alert stays until its evidence is at or below the new ``clear_at``; one that was not yet raised goes
+        on gathering its time above the new ``raise_at``. A window that became longer fills up as at the start.
+        """
+        self.config, self.platt = manner.config, manner.platt
+        lengths = tuple(sorted(set(manner.config.windows)))
+        self._names = tuple(f"{seconds:g}" for seconds in lengths)
+        self._windows = self._windows.resized(lengths)
+        self._smoother.seconds = manner.config.smooth_seconds
+        self._alarm.config = manner.config.alarm
+        before, after = self._evidence, manner.cusum
+        if after is None:
+            self._evidence = None
+        elif isinstance(before, Cusum):
+            before.config = after
+        else:
+            self._evidence = Cusum(after)
+
+    def succeed(self, other: Judge) -> None:
+        """Go on with what ``other`` heard of the same sound and how it judges; the alerts stay one's own."""
+        alarm = self._alarm
+        self.config, self.platt, self._names = other.config, other.platt, other._names
+        self._windows, self._whole = other._windows, other._whole
+        self._smoother, self._onset, self._evidence = other._smoother, other._onset, other._evidence
+        alarm.config = other.config.alarm
 
     @property
     def alerting(self) -> bool:

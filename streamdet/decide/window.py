@@ -79,9 +79,15 @@ class Windows:
 
     def push(self, column: Column) -> None:
         """Take the next column; the oldest falls out of each window that is full."""
-        at = self._seen % self._capacity
-        self._terms[at :: self._capacity] = _terms(column)
-        self._seen += 1
+        self._take(_terms(column))
+
+    def resized(self, lengths: Sequence[float]) -> Windows:
+        """Make windows of other lengths over the same columns, as far as they are still held."""
+        other = Windows(lengths, self.hop_seconds)
+        held = min(self._seen, self._capacity, other._capacity)
+        for number in range(self._seen - held, self._seen):
+            other._take(self._terms[number % self._capacity])
+        return other
 
     def pools(self) -> tuple[Pool, ...]:
         """Pool each window, in the order of ``lengths``."""
@@ -90,6 +96,11 @@ class Windows:
     def reset(self) -> None:
         """Forget all columns."""
         self._seen = 0
+
+    def _take(self, terms: FloatArray) -> None:
+        at = self._seen % self._capacity
+        self._terms[at :: self._capacity] = terms
+        self._seen += 1
 
     def _last(self, hops: int) -> Pool:
         held = min(hops, self._seen)

@@ -125,7 +125,8 @@ def _check_front_end(stored: dict[str, Any]) -> None:
     ours = FrontEndConfig()
     grid = {"rate": ours.rate, "window": ours.window, "hop": ours.hop, "hop_frames": ours.hop_frames, "fft": ours.fft}
     wrong = [f"{key} {stored.get(key)} (here {value})" for key, value in grid.items() if stored.get(key) != value]
-    wrong += sorted(stored.keys() - {field.name for field in dataclasses.fields(FrontEndConfig)})
+    known = {field.name for field in dataclasses.fields(FrontEndConfig)}
+    wrong += [f"{key} {stored[key]} (here None)" for key in sorted(stored.keys() - known)]
     if stored.get("bands", "mel") not in ("mel", "linear"):
         wrong.append(f"bands {stored['bands']} (here mel or linear)")
     if not (isinstance(stored.get("mels"), int) and 0 < stored["mels"] <= MOST_BANDS and stored["mels"] % 32 == 0):

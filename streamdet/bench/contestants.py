@@ -75,7 +75,7 @@ def _add_engine(taking_part: Field, path: Path, numbers: Sequence[int]) -> None:
     for streams in numbers:
         engine = OnnxEngine(path)
         info = engine.info
-        features = _features(streams)
+        features = _features(info, streams)
         slots = np.array([engine.allocate() for _ in range(streams)], np.intp)
         steps = _endless(features)
 
@@ -90,7 +90,7 @@ def _add_parts(taking_part: Field, settings: Settings) -> None:
     """Front end, voice activity, decode and ring, decision and events: each by itself."""
     streams = settings.together
     samples = [np.stack([hop(stream, number) for stream in range(streams)]) for number in range(WARM_HOPS)]
-    front_end, vad = FrontEnd(), VoiceActivity()
+    front_end, vad = FrontEnd(read_model(settings.models[0])[1].front_end), VoiceActivity()
     frames, speech = front_end.start(streams), vad.start(streams)
     sound, heard = _endless(samples), _endless(samples)
     taking_part.add("part", "front end", streams, lambda: front_end(next(sound), frames), part="front_end")
@@ -151,9 +151,9 @@ def _whole_hops(info: ModelInfo, seconds: float) -> int:
     return int(seconds / info.front_end.hop_seconds) * info.front_end.hop_frames
 
 
-def _features(streams: int) -> list[Any]:
+def _features(info: ModelInfo, streams: int) -> list[Any]:
     """Features of consecutive hops, ``[streams, 32, mels]`` each."""
-    front_end = FrontEnd()
+    front_end = FrontEnd(info.front_end)
     state = front_end.start(streams)
     hops = []
     for number in range(WARM_HOPS):

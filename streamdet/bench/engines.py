@@ -117,9 +117,9 @@ def _loaded(model: Path, name: str, streams: int) -> Engine:
     return load_engine(validated({"model": str(model), "engine": name, "batch": streams, "publish": None}, "--engine"))
 
 
-def _features(streams: int) -> list[FloatArray]:
+def _features(engine: Engine, streams: int) -> list[FloatArray]:
     voices = min(streams, VOICES)
-    front_end = FrontEnd()
+    front_end = FrontEnd(engine.info.front_end)
     state, hops = front_end.start(voices), []
     for number in range(HOPS):
         features, state = front_end(np.stack([hop(voice, number) for voice in range(voices)]), state)
@@ -129,7 +129,7 @@ def _features(streams: int) -> list[FloatArray]:
 
 def _pace(engine: Engine, streams: int) -> Pace:
     slots = np.array([engine.allocate() for _ in range(streams)], np.intp)
-    hops = _features(streams)
+    hops = _features(engine, streams)
     taken: list[float] = []
     for step in range(WARM_STEPS):
         engine.step(slots, hops[step % HOPS])
@@ -147,7 +147,7 @@ def _parity(engine: Engine, reference: Engine) -> Parity:
     columns: dict[Engine, list[FloatArray]] = {engine: [], reference: []}
     for each, found in columns.items():
         slots = np.array([each.allocate() for _ in range(VOICES)], np.intp)
-        found.extend(each.step(slots, features) for features in _features(VOICES))
+        found.extend(each.step(slots, features) for features in _features(each, VOICES))
     there, here = (np.concatenate(found)[:, 0].astype(np.float64) for found in columns.values())
     error = float(np.sqrt(np.mean(np.square(there - here))))
     spread = max(float(np.std(here)), 1e-12)

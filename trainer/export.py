@@ -19,7 +19,7 @@ from streamdet.features.logmel import FloatArray
 from trainer.gpu_graph import HalfGraph, QdqGraph
 from trainer.graph import FloatGraph, IntegerGraph, fold
 from trainer.models.resnet import STRIDE, CausalResNet
-from trainer.quantize import CALIBRATORS, choose_scales, correct, observe
+from trainer.quantize import CALIBRATORS, choose_scales, compensate, correct_biases, observe
 
 Precision = Literal["fp32", "int8", "fp16", "qdq"]  # the last two for GPUs
 WINDOW = 9  # columns of the windows that drift is given for: 2.88 s, the shortest decision
@@ -146,13 +146,14 @@ def _candidates(
         yield "none", HalfGraph(folded).build().SerializeToString()
         return
     samples = observe(folded, clips)
+    ways = {"": None, ", compensated": compensate(folded, clips) if precision == "int8" else None}
     for name, calibrator in CALIBRATORS.items():
         scales = choose_scales(samples, calibrator)
         if precision == "qdq":
             yield name, QdqGraph(folded, scales).build().SerializeToString()
             continue
-        for suffix, compensate in (("", False), (", compensated", True)):
-            corrected, rounded = correct(folded, scales, clips, compensate=compensate)
+        for suffix, rounded in ways.items():
+            corrected = correct_biases(folded, scales, clips, rounded)
             yield name + suffix, IntegerGraph(corrected, scales, rounded).build().SerializeToString()
 
 

@@ -20,6 +20,7 @@ from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
 
 SAMPLES = 40_000  # values kept of each activation, spread evenly over the clips
 CORRECTION_FRAMES = 32 * 600  # three minutes, give or take; enough for means
+COLUMNS = 128  # of a weight matrix that are rounded before the rest hears of their errors, all at once
 CLIPPING = np.linspace(1.0, 0.2, 81)  # shares of the full range that are tried
 
 
@@ -116,13 +117,12 @@ class Corrector:
     Empirical bias correction of M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
     Correction" (ICCV 2019, section 4.2). Changes the biases of the layers it meets.
 
-    With ``compensate`` weights are not rounded to the nearest step (see :func:`compensated`) and ``rounded`` has them.
+    ``rounded`` gives the weights of layers that are not simply rounded to the nearest step.
     """
 
-    def __init__(self, scales: dict[str, Scale], *, compensate: bool = False) -> None:
+    def __init__(self, scales: dict[str, Scale], rounded: Rounded | None = None) -> None:
         self._scales = scales
-        self._compensate = compensate
-        self.rounded: Rounded = {}
+        self._rounded = rounded or {}
 
     def quantized(self, name: str, x: Tensor) -> Tensor:
         """Round and clip ``x`` as the integer network would."""
@@ -133,11 +133,7 @@ class Corrector:
         """See :class:`trainer.graph.Operations`."""
         conv = layer.conv
         assert conv.bias is not None
-        integers, steps = integer_weights(conv.weight.numpy())
-        if self._compensate:
-            spread = functional.pad(Timeline(None).extend(x[1], layer.past), (conv.padding[1], conv.padding[1], 0, 0))
-            integers = compensated(conv.weight.numpy(), steps, inputs_of(spread, conv))
-            self.rounded[name] = integers, steps
+        integers, steps = self._rounded.get(name) or integer_weights(conv.weight.numpy())
         weight = torch.from_numpy((integers * steps[:, None, None, None]).astype(np.float32))
         exact, rounded = (Timeline(None).extend(part, layer.past) for part in x)
         wanted = conv(exact)
@@ -157,11 +153,36 @@ class Corrector:
         return functional.relu(a[0] + b[0]), self.quantized(name, a[1] + b[1])
 
 
-def inputs_of(x: Tensor, conv: nn.Conv2d, most: int = 16_384) -> Array:
+class Compensator:
+    """Evaluates the network exactly and rounds the weights of each layer by what it sees; see :func:`compensated`."""
+
+    def __init__(self) -> None:
+        self.rounded: Rounded = {}
+
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
+        """See :class:`trainer.graph.Operations`."""
+        conv, weight = layer.conv, layer.conv.weight.numpy()
+        extended = Timeline(None).extend(x, layer.past)
+        steps = integer_weights(weight)[1]
+        seen = inputs_of(functional.pad(extended, (conv.padding[1], conv.padding[1], 0, 0)), conv)
+        self.rounded[name] = compensated(weight, steps, seen), steps
+        y: Tensor = conv(extended)
+        return functional.relu(y) if relu else y
+
+    def max_pool(self, x: Tensor) -> Tensor:
+        """See :class:`trainer.graph.Operations`."""
+        return functional.max_pool2d(Timeline(None).extend(x, 1), 3, 2, padding=(0, 1))
+
+    def add_relu(self, name: str, a: Tensor, b: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`trainer.graph.Operations`."""
+        return functional.relu(a + b)
+
+
+def inputs_of(x: Tensor, conv: nn.Conv2d, most: int = 8_192) -> Array:
     """Give what kernels see of ``x`` (padded), ``[places, in * time * band]``, at random places, ``most`` at most."""
     patches = functional.unfold(x, conv.kernel_size, stride=conv.stride)[0]  # type: ignore[arg-type]
     chosen = np.random.default_rng(0).permutation(patches.shape[1])[:most]
-    return patches[:, torch.from_numpy(chosen)].T.double().numpy()
+    return patches[:, torch.from_numpy(chosen)].T.numpy()
 
 
 def compensated(weight: Array, steps: Array, inputs: Array, damping: float = 0.02) -> Array:
@@ -175,30 +196,39 @@ def compensated(weight: Array, steps: Array, inputs: Array, damping: float = 0.0
         Integral weights of the same shape.
     """
     left = weight.reshape(len(weight), -1).astype(np.float64)
-    moments = inputs.T @ inputs / len(inputs)
+    moments = (inputs.T @ inputs / len(inputs)).astype(np.float64)
     moments[np.diag_indices_from(moments)] += damping * np.diag(moments).mean() + 1e-12
     factor = np.linalg.cholesky(np.linalg.inv(moments)).T
-    integers = np.empty_like(left)
-    for column in range(left.shape[1]):
-        integers[:, column] = np.clip(np.rint(left[:, column] / steps), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        error = (left[:, column] - integers[:, column] * steps) / factor[column, column]
-        left[:, column + 1 :] -= error[:, None] * factor[column, None, column + 1 :]
+    integers, errors = np.empty_like(left), np.empty_like(left)
+    for begin in range(0, left.shape[1], COLUMNS):
+        end = min(begin + COLUMNS, left.shape[1])
+        for at in range(begin, end):
+            integers[:, at] = np.clip(np.rint(left[:, at] / steps), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            errors[:, at] = (left[:, at] - integers[:, at] * steps) / factor[at, at]
+            left[:, at + 1 : end] -= errors[:, at, None] * factor[at, None, at + 1 : end]
+        left[:, end:] -= errors[:, begin:end] @ factor[begin:end, end:]
     return integers.reshape(weight.shape)
 
 
-def correct_biases(network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray]) -> CausalResNet:
-    """Copy a folded network with biases that make up for the quantization by ``scales``, as seen on ``clips``."""
-    return correct(network, scales, clips, compensate=False)[0]
+@torch.no_grad()
+def compensate(network: CausalResNet, clips: Sequence[FloatArray]) -> Rounded:
+    """Round the weights of a folded network such that what it puts out on ``clips`` changes least."""
+    compensator = Compensator()
+    walk(network, compensator, _stream(clips))
+    return compensator.rounded
 
 
 @torch.no_grad()
-def correct(
-    network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray], *, compensate: bool
-) -> tuple[CausalResNet, Rounded]:
-    """Copy a folded network with corrected biases, and give its rounded weights where they ``compensate``."""
+def correct_biases(
+    network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray], rounded: Rounded | None = None
+) -> CausalResNet:
+    """Copy a folded network with biases that make up for the quantization by ``scales``, as seen on ``clips``."""
     corrected = copy.deepcopy(network)
-    corrector = Corrector(scales, compensate=compensate)
-    spread = clips[:: max(1, sum(map(len, clips)) // CORRECTION_FRAMES)]
-    stream = torch.from_numpy(np.concatenate(spread))[None, None]
+    corrector, stream = Corrector(scales, rounded), _stream(clips)
     walk(corrected, corrector, (stream, corrector.quantized("features", stream)))
-    return corrected, corrector.rounded
+    return corrected
+
+
+def _stream(clips: Sequence[FloatArray]) -> Tensor:
+    spread = clips[:: max(1, sum(map(len, clips)) // CORRECTION_FRAMES)]
+    return torch.from_numpy(np.concatenate(spread))[None, None]

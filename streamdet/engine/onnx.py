@@ -55,9 +55,10 @@ class OnnxEngine:
 
     def __init__(self, path: Path | str, *, max_batch: int = MAX_BATCH, name: str = "onnx-cpu") -> None:
         self.name = name
-        content, self._info = read_model(path)
+        loaded = list(read_model(path))
+        self._info = cast(ModelInfo, loaded.pop())
         try:
-            self._session = load_session(content, providers=PROVIDERS[name])
+            self._session = load_session(cast(bytes, loaded.pop()), providers=PROVIDERS[name])
         except LOAD_FAILURES as error:
             raise ModelError(f"model {path}: ONNX Runtime cannot run it: {error}") from error
         inputs = self._session.get_inputs()

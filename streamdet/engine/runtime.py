@@ -33,6 +33,7 @@ def load_session(
     try:
         with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(network)
+        del network  # the caller may have let go of it too; what follows needs the most memory
         return onnxruntime.InferenceSession(f"/proc/self/fd/{handle}", session_options(), providers=list(providers))
     finally:
         os.close(handle)

@@ -164,7 +164,8 @@ class Compensator:
         conv, weight = layer.conv, layer.conv.weight.numpy()
         extended = Timeline(None).extend(x, layer.past)
         steps = integer_weights(weight)[1]
-        seen = inputs_of(functional.pad(extended, (conv.padding[1], conv.padding[1], 0, 0)), conv)
+        band = conv.kernel_size[1] // 2
+        seen = inputs_of(functional.pad(extended, (band, band, 0, 0)), conv)
         self.rounded[name] = compensated(weight, steps, seen), steps
         y: Tensor = conv(extended)
         return functional.relu(y) if relu else y
@@ -180,7 +181,7 @@ class Compensator:
 
 def inputs_of(x: Tensor, conv: nn.Conv2d, most: int = 8_192) -> Array:
     """Give what kernels see of ``x`` (padded), ``[places, in * time * band]``, at random places, ``most`` at most."""
-    patches = functional.unfold(x, conv.kernel_size, stride=conv.stride)[0]  # type: ignore[arg-type]
+    patches = functional.unfold(x, conv.kernel_size, stride=conv.stride)[0]
     chosen = np.random.default_rng(0).permutation(patches.shape[1])[:most]
     return patches[:, torch.from_numpy(chosen)].T.numpy()
 

@@ -35,6 +35,7 @@ from streamdet.errors import StreamdetError
 from streamdet.events import DAEMON, Health, Sequencer, State, StatePhase, utc
 from streamdet.notify import Notifier
 from streamdet.outbound import outbound_sinks
+from streamdet.parts import KeepsEvidence
 from streamdet.pipeline import Pipeline
 from streamdet.placement import Placement
 from streamdet.sinks.base import Sink
@@ -137,6 +138,7 @@ class Listener:
         taps = [tap for part in self._parts for tap in part.taps()]
         if config.workers > 1:
             taps = [one_at_a_time(tap) for tap in taps]
+        keeper = next((part.keeper for part in self._parts if isinstance(part, KeepsEvidence)), None)
         engines = iter(self._engines)
 
         def make(placement: Placement) -> Pipeline:
@@ -147,6 +149,7 @@ class Listener:
                 batch=config.batch,
                 ring_seconds=ring_seconds(config, self._parts),
                 gap_reset=config.gap_reset,
+                keeper=keeper,
                 taps=taps,
                 sequencer=self._sequencer,
                 policy=config.overload.policy,

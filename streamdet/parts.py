@@ -11,7 +11,7 @@ from streamdet.events import Health, StatePhase
 from streamdet.sinks.base import Sink
 from streamdet.sinks.queue import QueueSink
 from streamdet.store.gate import Gate
-from streamdet.tap import Tap
+from streamdet.tap import Keeper, Tap
 
 
 class Inside(Protocol):
@@ -56,6 +56,16 @@ class NeedsSound(Protocol):
     @property
     def sound_seconds(self) -> float:
         """How far back it asks; each stream keeps so much, where the configuration does not say how much."""
+        ...
+
+
+@runtime_checkable
+class KeepsEvidence(Protocol):
+    """A part that keeps recordings of alerts; one at most has this."""
+
+    @property
+    def keeper(self) -> Keeper:
+        """What scoring tells of alerts."""
         ...
 
 

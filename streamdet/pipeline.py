@@ -10,7 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_all
+from dataclasses import dataclass, field
 from typing import Final, TypedDict
 
 import numpy as np
@@ -24,14 +26,25 @@ from streamdet.engine.base import Engine
 from streamdet.engine.overload import Load, Policy
 from streamdet.engine.scheduler import Turns
 from streamdet.engine.scorer import HopScorer
-from streamdet.events import Alert, Event, Score, Sequencer, State, StatePhase, utc
+from streamdet.events import Alert, Event, Evidence, Score, Sequencer, State, StatePhase, utc
 from streamdet.features.logmel import FloatArray
-from streamdet.tap import Heard, Tap
+from streamdet.tap import Heard, Keeper, Tap
 from streamdet.totals import Ledger, Totals
 from streamdet.voice import Hop, Voice
 
 SILENCED: Final = ("recovering", "failed")  # phases of a source that gives no sound
+HOLD_SECONDS: Final = 2.0  # how long the end of an alert may wait for its recording
 ABSENT: Final = Column(0.0, 0.0, 0.0, 1.0)  # of a hop that was not heard, for want of sound or of time
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The end of an alert, which waits for its recording."""
+
+    step: Transition
+    time: float
+    evidence: Future[Evidence | None]
+    until: float  # monotonic
 
 
 @dataclass(slots=True)
@@ -44,6 +57,8 @@ class _Stream:
     totals: Totals
     missing: float = 0.0  # seconds lost in a row until now
     heard_at: float = 0.0  # when the last hop's end arrived, seconds since the epoch
+    held: list[_Held] = field(default_factory=list)
+    ending: bool = False  # all its sound is judged; only what is held keeps it open
 
 
 def _nothing(_name: str) -> None:
@@ -68,6 +83,8 @@ class Pipeline:
         batch: most hops scored in one call.
         ring_seconds: audio kept per stream.
         gap_reset: seconds of missing audio after which a stream's state starts anew.
+        keeper: keeps recordings of alerts. The end of an alert is then told once its recording is complete, two
+            seconds late at most; other events of the stream go on meanwhile, but for its next alert and its end.
         taps: each is shown every hop on the scoring thread, after its score was emitted; must not block.
         sequencer: numbers the events; one that begins at 1 where absent.
         policy: ``skip`` leaves hops out while scoring is more than ``late`` seconds behind the sound: at its turn a
@@ -88,6 +105,7 @@ class Pipeline:
         batch: int = 32,
         ring_seconds: float = 64.0,
         gap_reset: float = 2.0,
+        keeper: Keeper | None = None,
         taps: Sequence[Tap] = (),
         sequencer: Sequencer | None = None,
         policy: Policy = "score_all",
@@ -104,6 +122,9 @@ class Pipeline:
         self._front_end = engine.info.front_end
         self._judge = judge
         self._emit = emit
+        self._keeper = keeper
+        self._holding: dict[str, _Stream] = {}  # streams with an alert whose end waits for its recording
+        self._wanted: set[str] = set()  # names of ending streams that new ones wait for
         self._taps = tuple(taps)
         self._batch = batch
         self._ring_seconds = ring_seconds
@@ -145,8 +166,8 @@ class Pipeline:
     def wait(self, timeout: float) -> None:
         """Sleep until there is something to score or to tell, or ``timeout`` seconds have passed."""
         with self._changed:
-            if not self._turns and not any(before is None for _, before in list(self._notes)):
-                self._changed.wait(timeout)
+            if not self._turns and not self._due() and not any(before is None for _, before in list(self._notes)):
+                self._changed.wait(min(timeout, self._held_for()))
             while (left := self._worth_waiting()) > 0:
                 self._changed.wait(left)
 
@@ -237,7 +258,11 @@ class Pipeline:
         )
         with self._changed:  # a stream of the same name that has just ended is scored to its end first
             while name in self._voices:
+                if self._keeper is not None and name not in self._wanted:
+                    self._wanted.add(name)
+                    self._changed.notify_all()
                 self._changed.wait(0.2)
+            self._wanted.discard(name)
             self._voices[name] = voice
         return voice
 
@@ -246,13 +271,15 @@ class Pipeline:
     def tick(self) -> int:
         """Score one micro-batch of ready hops, each stream in its turn; returns how many hops that were."""
         self._tell_notes()
+        if self._holding:
+            self._tell_held()
         with self._changed:
             voices = self._turns.take(self._batch)
         voices = [voice for voice in voices if self._voices.get(voice.name) is voice]  # one may have been closed
         done = self._score([self._stream(voice) for voice in voices])
         ended = [voice for voice in voices if not voice.ready and voice.ended is not None]
         for voice in ended:
-            self._close(self._stream(voice))
+            self._end(self._stream(voice))
         if voices:
             with self._changed:
                 for voice in voices:
@@ -275,7 +302,10 @@ class Pipeline:
         while (self.tick() or self._turns) and time.monotonic() < until:
             pass
         for voice in list(self._voices.values()):
-            self._close(self._stream(voice))
+            self._end(self._stream(voice))
+        wait_for_all([held.evidence for stream in self._holding.values() for held in stream.held], HOLD_SECONDS)
+        for stream in list(self._holding.values()):
+            self._release(stream)
 
     def _tell_notes(self) -> None:
         """Tell what waits; what belongs to a stream's next life waits until the one before is closed."""
@@ -379,17 +409,68 @@ class Pipeline:
     def _tell_alerts(self, stream: _Stream, transitions: Iterable[Transition]) -> None:
         for step in transitions:
             stream.totals.alerts += step.phase == "raised"
-            self._emit(
-                Alert(
-                    **self._envelope(stream.voice.name, stream.heard_at, step.at),
-                    id=step.id,
-                    phase=step.phase,
-                    reason=step.reason,
-                    onset=step.onset,
-                    peak=step.peak,
-                    duration=step.duration,
-                )
-            )
+            self._tell_ends(stream)  # of the alert before
+            if self._keeper is not None and step.phase == "cleared":
+                self._hold(self._keeper, stream, step)
+                continue
+            alert = self._tell_step(stream, step, stream.heard_at)
+            if self._keeper is not None:
+                self._keeper.follow(alert)
+
+    def _tell_step(
+        self, stream: _Stream, step: Transition, timestamp: float, evidence: Evidence | None = None
+    ) -> Alert:
+        alert = Alert(
+            **self._envelope(stream.voice.name, timestamp, step.at),
+            id=step.id,
+            phase=step.phase,
+            reason=step.reason,
+            onset=step.onset,
+            peak=step.peak,
+            duration=step.duration,
+            evidence=evidence,
+        )
+        self._emit(alert)
+        return alert
+
+    def _hold(self, keeper: Keeper, stream: _Stream, step: Transition) -> None:
+        evidence = keeper.complete(stream.voice.name, step, utc(stream.heard_at))
+        stream.held.append(_Held(step, stream.heard_at, evidence, time.monotonic() + HOLD_SECONDS))
+        self._holding[stream.voice.name] = stream
+        evidence.add_done_callback(lambda _: self.wake())
+
+    def _tell_held(self) -> None:
+        """Tell the ends of alerts that have waited long enough; a stream that only waited for that is closed."""
+        for stream in self._due():
+            self._release(stream)
+
+    def _due(self) -> list[_Stream]:
+        now = time.monotonic()
+        return [
+            stream
+            for name, stream in self._holding.items()
+            if name in self._wanted or all(held.evidence.done() or now >= held.until for held in stream.held)
+        ]
+
+    def _held_for(self) -> float:
+        """Seconds until the first of what is held back has waited long enough."""
+        ends = [held.until for stream in self._holding.values() for held in stream.held]
+        return max(0.0, min(ends, default=float("inf")) - time.monotonic())
+
+    def _release(self, stream: _Stream) -> None:
+        self._tell_ends(stream)
+        if stream.ending:
+            self._close(stream)
+            with self._changed:
+                self._changed.notify_all()
+
+    def _tell_ends(self, stream: _Stream) -> None:
+        """Tell what is held back of a stream, each with its recording where that is complete."""
+        for held in stream.held:
+            evidence = held.evidence.result() if held.evidence.done() else None
+            self._tell_step(stream, held.step, held.time, evidence)
+        stream.held.clear()
+        self._holding.pop(stream.voice.name, None)
 
     def _tell(self, note: Status) -> None:
         voice = self._voices.get(note.stream)
@@ -415,10 +496,18 @@ class Pipeline:
         at = 0.0 if voice is None else voice.seconds(voice.length)
         self._emit(State(**self._envelope(name, time.time(), at), phase=phase, reason=reason, detail=detail))
 
+    def _end(self, stream: _Stream) -> None:
+        """Clear a stream's alert and close it, once it may be told that the alert is over."""
+        if stream.ending:
+            return
+        stream.ending = True
+        self._tell_alerts(stream, stream.judge.end(stream.voice.seconds(stream.voice.length)))
+        if not stream.held:
+            self._close(stream)
+
     def _close(self, stream: _Stream) -> None:
         voice, totals = stream.voice, stream.totals
         at = voice.seconds(voice.length)
-        self._tell_alerts(stream, stream.judge.end(at))
         totals.summary = stream.judge.summary()
         totals.overrun += voice.ring.overrun
         self._overrun += voice.ring.overrun
@@ -435,6 +524,8 @@ class Pipeline:
         self._let_go(voice.name)
 
     def _let_go(self, name: str) -> None:
+        if self._keeper is not None:
+            self._keeper.leave(name)
         self._on_close(name)
         self.totals.close(name)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
+from streamdet.decide.alarm import Transition
 from streamdet.decide.judge import Judgement
 from streamdet.decide.window import Column
+from streamdet.events import Alert, Evidence
 from streamdet.features.logmel import FloatArray
 from streamdet.voice import Hop
 
@@ -30,3 +34,25 @@ Tap = Callable[[Heard], None]
 """Called on the scoring thread for each hop: it must return at once and hand longer work to a thread of its own.
 
 Where several workers score, calls come from all of their threads, but never two at a time."""
+
+
+class Keeper(Protocol):
+    """Keeps a recording of every alert; called on the scoring thread of the stream, so it must return at once.
+
+    Where several workers score, calls come from all of their threads, and at the same time.
+    """
+
+    def follow(self, alert: Alert) -> None:
+        """Hear that an alert was raised, or goes on; its hop was shown to the taps before."""
+        ...
+
+    def complete(self, stream: str, step: Transition, time: str) -> Future[Evidence | None]:
+        """Finish the recording of an alert that is over; ``time`` is when the end of its audio arrived (UTC).
+
+        The event that says so is held back until the future is done, though not for long; None where nothing is kept.
+        """
+        ...
+
+    def leave(self, stream: str) -> None:
+        """Hear that a stream has ended; one of the same name may follow."""
+        ...

@@ -121,16 +121,19 @@ class Voice:
         """Cover what was lost before the block, and follow a change of rate."""
         resampler = self._resampler
         lost = block.lost / block.rate
-        if resampler is None or resampler.rate != block.rate or lost > BRIDGE:
+        variable = block.drift is not None
+        if resampler is None or (resampler.rate, resampler.variable) != (block.rate, variable) or lost > BRIDGE:
             self._flush()
             if lost:
                 self.ring.skip(round(lost * self._rate))
             self._base = self.ring.written
-            resampler = self._resampler = Resampler(block.rate, self._rate)
+            resampler = self._resampler = Resampler(block.rate, self._rate, variable=variable)
         elif lost:
             start = self._base + resampler.position
             self.ring.write(resampler.push(np.zeros(block.lost, np.float32)))
             self.ring.mark_lost(start, self._base + resampler.position)
+        if block.drift is not None:
+            resampler.follow(block.drift)
         return resampler
 
     def _flush(self) -> None:

@@ -17,7 +17,8 @@ class Block:
 
     ``samples`` is float32 ``[n]`` in [-1, 1] at ``rate`` Hz. ``lost`` counts the samples (at ``rate``) that are
     missing right before this block; ``concealed`` says that the samples themselves stand in for lost ones.
-    ``arrived`` is the monotonic time of the last sample, in seconds.
+    ``arrived`` is the monotonic time of the last sample, in seconds. ``drift`` says, where the source measures it, by
+    how many millionths its samples come faster than ``rate`` promises; the resampler makes up for it.
     """
 
     stream: str
@@ -26,6 +27,7 @@ class Block:
     lost: int = 0
     concealed: bool = False
     arrived: float = field(default_factory=time.monotonic)
+    drift: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

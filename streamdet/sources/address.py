@@ -90,6 +90,11 @@ class Options:
             return False
         raise self._wrong(name, value, "1 or 0")
 
+    def rest(self) -> dict[str, str]:
+        """Take what is left, for a URI whose query belongs to somebody else as well."""
+        left, self._left = self._left, {}
+        return {key: str(value) for key, value in left.items()}
+
     def finish(self) -> None:
         """Refuse options that nobody took.
 

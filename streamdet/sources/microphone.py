@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 from urllib.parse import unquote
 
 import numpy as np
 
-from streamdet.audio.block import Block, Item, Phase, Status
+from streamdet.audio.block import Block, Item, Status
 from streamdet.audio.pcm import check_rate, to_mono
 from streamdet.errors import SourceError
-from streamdet.sources import portaudio
 from streamdet.sources.address import Address, stream_name
-from streamdet.sources.capture_queue import Chunk
+from streamdet.sources.cards import Card, card_of, is_token, masked_token, read_cards, same_card
+from streamdet.sources.child import Record, Sound
 from streamdet.sources.cleaner import Cleaner
+from streamdet.sources.drift import DriftMeter
+from streamdet.sources.lifecycle import LifeCycle
 from streamdet.sources.pace import Backoff, Quiet
-from streamdet.sources.portaudio import Capture, Device, list_devices
+from streamdet.sources.portaudio import Device, Listing, Session, list_devices
+from streamdet.sources.sample_clock import SampleClock
 
-__all__ = ["Device", "MicrophoneSource", "list_devices"]
+__all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 
 POLL_SECONDS: Final = 0.25
 FIRST_SECONDS: Final = 5.0  # PulseAudio may take two until the first callback
@@ -30,15 +34,20 @@ STALL_SECONDS: Final = 2.0  # no callback for this long: gone, whatever PortAudi
 REPEAT_SECONDS: Final = 60.0
 LOSS_SECONDS: Final = 10.0
 MOST_CHANNELS: Final = 8  # more are a sound server's offer to convert, not microphones
+HOSTS: Final = {"alsa": "alsa", "jack": "jack", "pulse": "pulse", "oss": "oss", "coreaudio": "core audio"}
 
 
 class MicrophoneSource:
     """A microphone: ``mic:`` (the default one), ``mic:2`` (by index), ``mic:NAME`` (by name, or a part of it).
 
+    ``mic:alsa:NAME`` looks among one host API's devices alone (``alsa``, ``jack``, ``pulse``, ``oss``, ``coreaudio``).
+    ``mic:usb:1-1.2`` is what is plugged into that port, ``mic:usb:046d:0825`` or ``mic:usb:046d:0825:SERIAL`` what it
+    is; see :mod:`streamdet.sources.cards`.
+
     Options: ``rate`` and ``channels`` (the device's own where absent), ``channel`` (counted from 0; the mean of all
-    where absent), ``wait`` (1: keep trying even where other microphones are there and this one is not), ``name``. Once
-    heard, a device is known by its name, since indices change. Trouble of any kind is a ``recovering`` status and is
-    retried for ever.
+    where absent), ``wait`` (1: keep trying even where other microphones are there and this one is not), ``drift`` (0:
+    do not make up for a sound card's wrong clock), ``name``. Once heard, a device is known by its name, since indices
+    change. Trouble of any kind is a ``recovering`` status and is retried for ever.
     """
 
     live = True
@@ -51,8 +60,11 @@ class MicrophoneSource:
         channels: int | None = None,
         channel: int | None = None,
         wait: bool = False,
+        drift: bool = True,
         name: str | None = None,
     ) -> None:
+        if isinstance(device, str) and is_token(device):
+            device = masked_token(device)
         self.uri = f"mic:{'' if device is None else device}"
         self.name = stream_name(name or ("mic" if device is None else f"mic-{device}"))
         self._device = device
@@ -60,16 +72,13 @@ class MicrophoneSource:
         self._channels = channels
         self._channel = channel
         self._wait = wait
+        self._drift = drift
         self._known: Device | None = None
+        self._hearing = _Hearing(self.name, channel, drift=drift)
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
-        """Make the source from a URI taken apart.
-
-        Raises:
-            DependencyError: PortAudio is not installed.
-        """
-        portaudio.load()
+        """Make the source from a URI taken apart."""
         options = address.options
         device = unquote(address.rest.removeprefix("//"))
         return cls(
@@ -78,8 +87,17 @@ class MicrophoneSource:
             channels=options.integer("channels", low=1, high=255),
             channel=options.integer("channel", low=0, high=254),
             wait=options.flag("wait"),
+            drift=options.flag("drift", default=True),
             name=options.text("name"),
         )
+
+    def counters(self) -> Mapping[str, Mapping[str, float]]:
+        """Counters of the microphone; see :class:`streamdet.sources.base.Counted`.
+
+        ``drift_ppm`` is by how many millionths its clock is fast, once that is known; ``offset_ms`` by how much real
+        time is ahead of media time.
+        """
+        return {self.name: self._hearing.counters()}
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield sound until stopped; see :class:`streamdet.sources.base.Source`.
@@ -88,47 +106,50 @@ class MicrophoneSource:
             DependencyError: PortAudio is not installed.
             SourceError: there are microphones, but not this one (unless ``wait``).
         """
-        self._check_known()
-        yield Status(self.name, "connecting", f"opening {self._described()}")
-        heard = _Hearing(self.name, self._channel)
+        heard = self._hearing = _Hearing(self.name, self._channel, drift=self._drift)
+        yield heard.life.move("connecting", f"opening {self._described()}")
         backoff = Backoff(first=0.5, limit=3.0)
-        fresh = True
+        picky = not self._wait
         while not stop.is_set():
             try:
-                if not fresh:
-                    portaudio.refresh()
-                with closing(self._open()) as capture:
-                    yield from heard.listen(capture, stop, backoff)
+                with closing(Session()) as session:
+                    device = self._choose(session.listing, picky=picky)
+                    picky = False
+                    way = _Way(device, self._rate or check_rate(device.rate), self._channels_of(device))
+                    session.open(device, rate=way.rate, channels=way.channels)
+                    yield from heard.listen(session, way, stop, backoff)
+            except _NotThereError:
+                raise
             except SourceError as error:
                 yield from heard.complain(str(error))
-            fresh = False
             stop.wait(backoff.delay())
 
-    def _open(self) -> Capture:
-        device = self._find(list_devices())
-        if device is None:
-            raise SourceError(f"there is no {self._described()}")
-        self._known = device
+    def _choose(self, listing: Listing, *, picky: bool) -> Device:
+        device = self._find(listing)
+        if device is not None:
+            self._known = device
+            return device
+        if picky and listing.devices:
+            raise _NotThereError(f"there is no {self._described()}; there are {_listed(listing.devices)}")
+        raise SourceError(f"there is no {self._described()}")
+
+    def _channels_of(self, device: Device) -> int:
         offered = device.channels if device.channels <= MOST_CHANNELS else 2
-        channels = self._channels or max(offered, (self._channel or 0) + 1)
-        return Capture(device, rate=self._rate or check_rate(device.rate), channels=channels)
+        return self._channels or max(offered, (self._channel or 0) + 1)
 
-    def _check_known(self) -> None:
-        devices = list_devices()
-        if devices and self._find(devices) is None and not self._wait:
-            raise SourceError(f"there is no {self._described()}; there are {_listed(devices)}")
-
-    def _find(self, devices: Sequence[Device]) -> Device | None:
+    def _find(self, listing: Listing) -> Device | None:
+        devices, wanted = listing.devices, self._device
+        if isinstance(wanted, str) and is_token(wanted):
+            return find_by_token(devices, wanted, read_cards())
         if self._known is not None:
             known = self._known  # of two of one name, the one where it was before
             same = [device for device in devices if (device.name, device.host_api) == (known.name, known.host_api)]
             return min(same, key=lambda device: abs(device.index - known.index), default=None)
-        if self._device is None:
-            default = portaudio.default_device()
-            return next((device for device in devices if device.index == default), devices[0] if devices else None)
-        if isinstance(self._device, int):
-            return next((device for device in devices if device.index == self._device), None)
-        return find_by_name(devices, self._device)
+        if wanted is None:
+            return next((d for d in devices if d.index == listing.default), devices[0] if devices else None)
+        if isinstance(wanted, int):
+            return next((device for device in devices if device.index == wanted), None)
+        return find_by_name(devices, wanted)
 
     def _described(self) -> str:
         if self._known is not None:
@@ -136,12 +157,47 @@ class MicrophoneSource:
         return "microphone" if self._device is None else f"microphone {self._device!r}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A device, and how it is opened."""
+
+    device: Device
+    rate: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.device.name!r} ({self.device.host_api}) at {self.rate} Hz, {self.channels} channel(s)"
+
+    def frames(self, sound: Sound) -> int:
+        """Count the samples of one channel."""
+        return len(sound.data) // (4 * self.channels)
+
+
+class _NotThereError(SourceError):
+    """There are microphones, but not the one that was asked for: rather a wrong name than one that comes later."""
+
+
+def find_by_token(devices: Sequence[Device], token: str, cards: Mapping[int, Card]) -> Device | None:
+    """Find the first device of the card that a token means; None where there is none."""
+    for device in devices:
+        card = cards.get(-1 if (number := card_of(device.name)) is None else number)
+        if card is not None and same_card(card, token):
+            return device
+    return None
+
+
 def find_by_name(devices: Sequence[Device], name: str) -> Device | None:
     """Find the device of that very name, or else the one whose name contains it; None where there is none.
+
+    A host API and a colon before the name, as in ``alsa:USB``, look among its devices alone.
 
     Raises:
         SourceError: several names contain it.
     """
+    host, _, rest = name.partition(":")
+    if rest and host.casefold() in HOSTS and not any(device.name.casefold() == name.casefold() for device in devices):
+        devices = [device for device in devices if HOSTS[host.casefold()] in device.host_api.casefold()]
+        name = rest
     wanted = name.casefold()
     exact = [device for device in devices if device.name.casefold() == wanted]
     found = exact or [device for device in devices if wanted in device.name.casefold()]
@@ -157,82 +213,117 @@ def _listed(devices: Sequence[Device]) -> str:
 class _Hearing:
     """What one microphone has given so far, over all the times it was opened."""
 
-    def __init__(self, name: str, channel: int | None) -> None:
-        self._name = name
+    def __init__(self, name: str, channel: int | None, *, drift: bool) -> None:
+        self.life = LifeCycle(name)
         self._channel = channel
         self._cleaner = Cleaner(name)
-        self._phase: Phase = "connecting"
         self._last: float | None = None  # when sound last came
-        self._counters = {"opened": 0, "xruns": 0, "dropped": 0, "lost_samples": 0}
+        self._counts = dict.fromkeys(("opened", "xruns", "dropped", "received_samples", "lost_samples", "stalls"), 0)
+        self._correct = drift
+        self._rate = 0
+        self._clock = SampleClock(1)
+        self._meter = DriftMeter(1)
+        self._position = 0
         self._complaint = ""
         self._quiet = Quiet(REPEAT_SECONDS)
         self._loss_quiet = Quiet(LOSS_SECONDS)
-        self._loss_told = 0
+        self._told = 0
 
-    def listen(self, capture: Capture, stop: threading.Event, backoff: Backoff) -> Iterator[Item]:
-        """Yield sound until it stops coming."""
-        self._counters["opened"] += 1
-        heard = False
+    def listen(self, session: Session, way: _Way, stop: threading.Event, backoff: Backoff) -> Iterator[Item]:
+        """Yield sound until it stops coming.
+
+        Raises:
+            SourceError: it stopped, or never came.
+        """
+        self._begin(way)
+        since, heard = time.monotonic(), False
         while not stop.is_set():
-            chunks = capture.queue.take(POLL_SECONDS)
-            if chunks and not heard:
-                heard = True
-                backoff.reset()
-                self._complaint = ""
-                chunks[0] = self._after_outage(chunks[0], capture.rate)
-                yield self._move("live", f"hearing {capture}")
-            yield from self._blocks(chunks, capture.rate)
-            yield from self._losses(capture, time.monotonic())
-            if not chunks and self._is_gone(capture, heard=heard):
-                yield self._move("recovering", f"no sound from {capture.device.name!r}")
-                return
+            chunks = self._sounds(session.take(POLL_SECONDS))
+            now = time.monotonic()
+            if chunks:
+                missed = 0 if heard else self._missed(chunks[0], way)
+                if not heard:
+                    heard, self._complaint = True, ""
+                    backoff.reset()
+                    yield self.life.move("live", f"hearing {way}", self._detail())
+                yield from self._blocks(chunks, way, missed)
+                yield from self._losses(now)
+                since = now
+            elif now - since > (STALL_SECONDS if heard else FIRST_SECONDS):
+                self._counts["stalls"] += 1
+                raise SourceError(f"no sound from {way.device.name!r}")
+
+    def _begin(self, way: _Way) -> None:
+        drift = self._meter.drift if way.rate == self._rate else None
+        self._rate, self._clock, self._meter = way.rate, SampleClock(way.rate), DriftMeter(way.rate, drift)
+        self._position = 0
+        self._counts["opened"] += 1
 
     def complain(self, reason: str) -> Iterator[Status]:
         """Yield a status for what failed, without repeating it."""
         if reason != self._complaint:
             self._complaint, self._quiet = reason, Quiet(REPEAT_SECONDS)
-        if self._quiet.allows(time.monotonic()):
-            yield self._move("connecting" if self._last is None else "recovering", reason)
+        moves = self.life.phase in ("live", "degraded")
+        if self._quiet.allows(time.monotonic()) or moves:
+            say = self.life.update if not moves else partial(self.life.move, "recovering")
+            yield say(reason, self._detail())
 
-    def _is_gone(self, capture: Capture, *, heard: bool) -> bool:
-        limit = STALL_SECONDS if heard else FIRST_SECONDS
-        return capture.stopped or capture.silent(time.monotonic()) > limit
+    def counters(self) -> dict[str, float]:
+        """Count what happened, for metrics."""
+        return {**self._measures(), **self.life.counters()}
 
-    def _after_outage(self, chunk: Chunk, rate: int) -> Chunk:
-        """Mark what was missed since the device was open last."""
+    def _sounds(self, records: list[Record]) -> list[Sound]:
+        for record in records:
+            if not isinstance(record, Sound) and "xruns" in record.fields:
+                self._counts["xruns"] += 1
+        return [record for record in records if isinstance(record, Sound)]
+
+    def _missed(self, first: Sound, way: _Way) -> int:
+        """Count the samples of the time since the device was open last; being away was told already."""
         if self._last is None:
-            return chunk
-        missed = max(0, round((chunk.at - self._last) * rate) - len(chunk.samples))
-        self._loss_told += missed  # being away was told already
-        return replace(chunk, lost=chunk.lost + missed)
+            return 0
+        missed = max(0, round((first.at - self._last) * way.rate) - way.frames(first))
+        self._told += missed
+        return missed
 
-    def _blocks(self, chunks: Sequence[Chunk], rate: int) -> Iterator[Item]:
-        begin = 0
-        for i, chunk in enumerate(chunks):
-            if chunk.lost and i > begin:
-                yield self._block(chunks[begin:i], rate)
-                begin = i
-        if chunks:
-            yield self._block(chunks[begin:], rate)
-            yield from self._cleaner.report()
+    def _blocks(self, chunks: Sequence[Sound], way: _Way, missed: int) -> Iterator[Block]:
+        """Make blocks that each begin where something is missing."""
+        lost, run = missed, list[Sound]()
+        for chunk in chunks:
+            count = way.frames(chunk)
+            dropped = chunk.position - self._position  # the process beside us had no room
+            found = self._clock.add(dropped + count, chunk.at)  # the device or its driver had none
+            self._meter.add(dropped + found + count, chunk.at)
+            self._counts["dropped"] += dropped
+            self._position = chunk.position + count
+            if dropped + found and run:
+                yield self._block(run, way, lost)
+                lost, run = 0, []
+            lost += dropped + found
+            run.append(chunk)
+        yield self._block(run, way, lost)
 
-    def _block(self, chunks: Sequence[Chunk], rate: int) -> Block:
-        samples = self._cleaner.take(np.concatenate([chunk.samples for chunk in chunks]))
-        self._counters["lost_samples"] += chunks[0].lost
-        self._last = chunks[-1].at
-        mono = to_mono(samples, channel=self._channel)
-        return Block(self._name, mono, rate, lost=chunks[0].lost, arrived=self._last)
+    def _block(self, run: Sequence[Sound], way: _Way, lost: int) -> Block:
+        samples = np.frombuffer(b"".join(chunk.data for chunk in run), np.float32).reshape(-1, way.channels)
+        mono = to_mono(self._cleaner.take(samples), channel=self._channel)
+        self._counts["received_samples"] += len(mono)
+        self._counts["lost_samples"] += lost
+        self._last = run[-1].at
+        drift = self._meter.correction if self._correct else None
+        return Block(self.life.stream, mono, way.rate, lost=lost, arrived=self._last, drift=drift)
 
-    def _losses(self, capture: Capture, now: float) -> Iterator[Status]:
-        self._counters["xruns"] += capture.take_xruns()
-        self._counters["dropped"] += capture.queue.take_dropped()
-        lost = self._counters["lost_samples"] - self._loss_told
-        if (lost or self._phase == "degraded") and self._loss_quiet.allows(now):
-            self._loss_told += lost
-            phase: Phase = "degraded" if lost else "live"
-            yield self._move(phase, f"{1e3 * lost / capture.rate:.0f} ms of sound were lost")
+    def _losses(self, now: float) -> Iterator[Status]:
+        bad = self._counts["lost_samples"] + self._cleaner.bad_samples
+        news = bad - self._told
+        if (news or self.life.phase == "degraded") and self._loss_quiet.allows(now):
+            self._told = bad
+            reason = f"{1e3 * news / self._rate:.0f} ms of sound were lost or no numbers"
+            yield self.life.move("degraded" if news else "live", reason, self._detail())
 
-    def _move(self, phase: Phase, reason: str) -> Status:
-        self._phase = phase
-        detail = {**self._counters, "bad_samples": self._cleaner.bad_samples}
-        return Status(self._name, phase, reason, dict(detail))
+    def _measures(self) -> dict[str, float]:
+        more = {} if self._meter.drift is None else {"drift_ppm": round(self._meter.drift, 1)}
+        offset = round(1e3 * self._meter.offset, 2)
+        return {**self._counts, **more, "offset_ms": offset, "bad_samples": self._cleaner.bad_samples}
+
+    def _detail(self) -> dict[str, float | int | str]:
+        return dict(self._measures())

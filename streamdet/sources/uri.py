@@ -7,6 +7,7 @@ from typing import Final
 
 from streamdet.errors import SourceError
 from streamdet.sources.address import Address, OptionValue, parse_address
+from streamdet.sources.avstream import AvSource
 from streamdet.sources.base import Source
 from streamdet.sources.file import FileSource
 from streamdet.sources.microphone import MicrophoneSource
@@ -16,8 +17,11 @@ from streamdet.sources.zeromq import ZmqSource
 
 _MAKERS: Final[dict[str, Callable[[Address], Source]]] = {
     "file": FileSource.from_address,
+    "http": AvSource.from_address,
+    "https": AvSource.from_address,
     "mic": MicrophoneSource.from_address,
     "rtp": RtpSource.from_address,
+    "rtsp": AvSource.from_address,
     "stdin": StdinSource.from_address,
     "zmq": ZmqSource.from_address,
 }
@@ -27,9 +31,9 @@ SCHEMES: Final = tuple(_MAKERS)
 def from_uri(uri: str, **options: OptionValue) -> Source:
     """Make a source from its URI; nothing is opened yet.
 
-    ``mic:``, ``mic:2``, ``mic:NAME``, ``rtp://HOST:PORT``, ``zmq://HOST:PORT``, ``file:PATH`` and ``-`` (standard
-    input) take options as ``?key=value&...``; keyword arguments mean the same and win. All take ``name``. The classes
-    list their options.
+    ``mic:``, ``mic:2``, ``mic:NAME``, ``rtp://HOST:PORT``, ``rtsp://HOST/PATH``, ``http://HOST/PATH``,
+    ``zmq://HOST:PORT``, ``file:PATH`` and ``-`` (standard input) take options as ``?key=value&...``; keyword arguments
+    mean the same and win. All take ``name``. The classes list their options.
 
     Raises:
         SourceError: there is no such kind of source.

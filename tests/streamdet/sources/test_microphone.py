@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import soxr
 
 from streamdet.errors import DependencyError, SourceError
-from streamdet.sources import portaudio
-from streamdet.sources.capture_queue import MOST_CHUNKS, CaptureQueue, SampleClock
-from streamdet.sources.microphone import Device, MicrophoneSource, find_by_name, list_devices
+from streamdet.sources.cards import read_cards
+from streamdet.sources.microphone import Device, MicrophoneSource, find_by_name, find_by_token, list_devices
+from streamdet.sources.sample_clock import SampleClock
 from streamdet.sources.uri import from_uri
 from tests.streamdet.pulse import FakeMicrophone
 
@@ -28,8 +31,7 @@ RATE = 44_100  # what PortAudio says of PulseAudio
 
 @pytest.fixture
 def microphone(fake_microphone: FakeMicrophone) -> FakeMicrophone:
-    """The fake microphone, and PortAudio knowing of it."""
-    assert portaudio.refresh()
+    """The fake microphone."""
     return fake_microphone
 
 
@@ -106,7 +108,6 @@ def test_a_microphone_that_falls_silent_is_noticed(
 
 def test_it_waits_for_a_device_that_does_not_exist_yet(fake_microphone: FakeMicrophone, read: Read) -> None:
     fake_microphone.kill()
-    portaudio.refresh()
     assert list_devices() == []
     reader = read(MicrophoneSource("pulse"))
     reader.wait(lambda r: len(r.statuses()) == 2)
@@ -132,9 +133,9 @@ def test_a_channel_that_is_not_there_is_opened_for(microphone: FakeMicrophone, r
     assert "4 channel(s)" in reader.statuses()[-1].reason
 
 
-def test_portaudio_is_loaded_only_for_microphones() -> None:
+def test_no_sound_library_is_loaded_in_this_process() -> None:
     code = (
-        "import sys, streamdet.sources.uri as uri; uri.from_uri('rtp://h:1'); uri.from_uri('file:a.wav');"
+        "import sys, streamdet.sources.uri as uri; [uri.from_uri(u) for u in ('mic:', 'rtp://h:1', 'file:a.wav')];"
         "sys.exit('sounddevice' in sys.modules or 'av' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
@@ -143,8 +144,8 @@ def test_portaudio_is_loaded_only_for_microphones() -> None:
 def test_a_missing_portaudio_names_the_package(tmp_path: Path) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")  # as the real one does
     code = (
-        "from streamdet.sources.uri import from_uri\n"
-        "try: from_uri('mic:')\n"
+        "from streamdet.sources.microphone import list_devices\n"
+        "try: list_devices()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run(
@@ -172,20 +173,6 @@ def test_names_match_whole_first_and_then_in_part() -> None:
         find_by_name(devices, "usb")
 
 
-def test_a_hanging_call_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portaudio, "CALL_SECONDS", 0.2)
-    undone: list[str] = []
-    with pytest.raises(SourceError, match=r"PortAudio did not sleep within 0\.2 s"):
-        portaudio._exclusively(lambda: time.sleep(0.6) or "late", what="sleep", undo=undone.append)
-    with pytest.raises(SourceError, match="PortAudio hangs, so it cannot list"):
-        portaudio._exclusively(list, what="list")
-    time.sleep(0.6)
-    assert portaudio._exclusively(lambda: 5, what="count") == 5
-    assert undone == ["late"]
-    with pytest.raises(ZeroDivisionError):
-        portaudio._exclusively(lambda: 1 // 0, what="divide")
-
-
 def test_lost_samples_are_known_from_the_clock() -> None:
     clock = SampleClock(16_000)
     rng = np.random.default_rng(1)
@@ -204,16 +191,73 @@ def test_a_late_burst_is_not_lost() -> None:
     assert sum(clock.add(320, at) for at in times) == 0
 
 
-def test_a_full_queue_drops_and_marks() -> None:
-    queue = CaptureQueue(16_000)
-    chunk = np.zeros((320, 1), np.float32)
-    for i in range(MOST_CHUNKS + 5):
-        queue.put(chunk, i * 0.02)
-    taken = []
-    while chunks := queue.take(0.01):
-        taken += chunks
-    assert len(taken) == MOST_CHUNKS
-    queue.put(chunk, (MOST_CHUNKS + 5) * 0.02)
-    (after,) = queue.take(0.01)
-    assert after.lost == 5 * 320
-    assert (queue.take_dropped(), queue.take_dropped()) == (5 * 320, 0)
+def test_a_killed_process_and_a_hanging_one_are_replaced_while_another_microphone_goes_on(
+    microphone: FakeMicrophone, read: Read
+) -> None:
+    first = read(MicrophoneSource("pulse", name="first"))
+    first.wait(lambda r: r.heard() > 0, 30)
+    other = {child.pid for child in psutil.Process().children()}
+    second = read(MicrophoneSource("pulse", name="second"))
+    second.wait(lambda r: r.heard() > 0, 30)
+    descriptors = psutil.Process().num_fds()
+    for kill in (signal.SIGKILL, signal.SIGSTOP):
+        (pid,) = {child.pid for child in psutil.Process().children()} - other
+        heard = second.heard()
+        os.kill(pid, kill)
+        second.wait(lambda r: phases(r)[-1] == "recovering", 20)
+        second.wait(lambda r, heard=heard: r.heard() > heard + RATE // 10, 30)
+    assert phases(first) == ["connecting", "live"]
+    assert sum(block.lost for block in first.blocks()) == 0
+    assert phases(second) == ["connecting", "live", "recovering", "live", "recovering", "live"]
+    assert psutil.Process().num_fds() <= descriptors
+    first.finish()
+    second.finish()
+    assert psutil.Process().children() == [] or all(
+        child.name() == "pulseaudio" for child in psutil.Process().children()
+    )
+
+
+def test_names_by_host_api() -> None:
+    devices = [Device(0, "USB", "ALSA", 1, 48_000), Device(1, "USB", "JACK Audio Connection Kit", 1, 48_000)]
+    assert find_by_name(devices, "jack:usb") == devices[1]
+    assert find_by_name(devices, "alsa:US") == devices[0]
+    assert find_by_name(devices, "pulse:usb") is None
+
+
+def usb_card(root: Path, number: int, port: str, **attributes: str) -> None:
+    """What Linux shows of a sound card on USB."""
+    usb = root / "sys/devices/pci0000:00/usb1" / port
+    sound = usb / f"{port}:1.0" / "sound" / f"card{number}"
+    sound.mkdir(parents=True)
+    (sound / "id").write_text(f"Card{number}\n")
+    (sound / "device").symlink_to("../..")
+    for name, value in attributes.items():
+        (usb / name).write_text(value + "\n")
+    link = root / "sys/class/sound" / f"card{number}"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(sound)
+
+
+def test_cards_are_known_by_port_and_by_what_they_are_without_showing_the_serial_number(tmp_path: Path) -> None:
+    usb_card(tmp_path, 1, "1-1.2", idVendor="046D", idProduct="0825", serial="SECRET77")
+    usb_card(tmp_path, 2, "1-1.3", idVendor="046d", idProduct="0825", serial="SECRET78")
+    usb_card(tmp_path, 3, "1-4", idVendor="0d8c", idProduct="0014")
+    cards = read_cards(tmp_path)
+    assert "SECRET" not in str(cards)
+    assert cards[3].tokens == ("usb:1-4", "usb:0d8c:0014")
+    devices = [device(n, f"USB Audio: - (hw:{n},0)") for n in (3, 2, 1)]
+    for token, number in {
+        "usb:1-1.2": 1,
+        "usb:1-1.3": 2,
+        "usb:046D:0825:SECRET77": 1,
+        cards[2].tokens[1]: 2,
+        "usb:0d8c:0014": 3,
+        "usb:046d:0825": 2,
+    }.items():
+        found = find_by_token(devices, token, cards)
+        assert found is not None
+        assert found.index == number, token
+    assert find_by_token(devices, "usb:1-9", cards) is None
+    source = from_uri("mic:usb:046d:0825:SECRET77")
+    assert "SECRET" not in source.uri + source.name
+    assert source.uri == f"mic:{cards[1].tokens[1]}"

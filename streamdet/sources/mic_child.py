@@ -1,0 +1,81 @@
+"""Lists and opens microphones with PortAudio; run by :mod:`streamdet.sources.portaudio` as a process of its own."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import Any
+
+from streamdet.sources.child_io import ChildEnd
+
+MOST_CHUNKS = 500  # 10 s of the usual 20 ms
+
+
+def main() -> None:
+    """List the devices, wait for a choice, and pass its sound on until killed; trouble is said, then it ends."""
+    end = ChildEnd()
+    end.hear()
+    try:
+        import sounddevice  # noqa: PLC0415  this is what may be missing, hang or crash
+    except (OSError, ImportError) as error:
+        end.say(missing="PortAudio" if isinstance(error, OSError) else "sounddevice")
+        return
+    try:
+        end.say(**_listed(sounddevice))
+        _capture(end, sounddevice, end.hear())
+    except (sounddevice.PortAudioError, ValueError) as error:
+        end.say(error=str(error))
+
+
+def _listed(library: Any) -> dict[str, Any]:
+    hosts = [host["name"] for host in library.query_hostapis()]
+    devices = [
+        {
+            "index": entry["index"],
+            "name": entry["name"],
+            "host_api": hosts[entry["hostapi"]],
+            "channels": entry["max_input_channels"],
+            "rate": round(entry["default_samplerate"]),
+        }
+        for entry in library.query_devices()
+        if entry["max_input_channels"] > 0
+    ]
+    default = library.default.device["input"]
+    return {"devices": devices, "default": None if default is None or default < 0 else int(default)}
+
+
+def _capture(end: ChildEnd, library: Any, choice: dict[str, Any]) -> None:
+    chunks: queue.SimpleQueue[tuple[bytes, float, int] | None] = queue.SimpleQueue()
+    position = xruns = 0
+
+    def callback(data: Any, frames: int, _times: object, flags: Any) -> None:
+        nonlocal position, xruns
+        xruns += bool(flags.input_overflow)
+        if chunks.qsize() < MOST_CHUNKS:  # otherwise the step of the position tells what is missing
+            chunks.put((bytes(data), time.monotonic(), position))
+        position += frames
+
+    stream = library.RawInputStream(
+        device=choice["index"],
+        samplerate=choice["rate"],
+        channels=choice["channels"],
+        dtype="float32",
+        blocksize=choice["rate"] // 50,
+        latency="high",
+        callback=callback,
+        finished_callback=lambda: chunks.put(None),
+    )
+    stream.start()
+    end.say(opened=True)
+    told = 0
+    while (chunk := chunks.get()) is not None:
+        data, at, begin = chunk
+        end.sound(data, at=at, position=begin)
+        if xruns > told:
+            told = xruns
+            end.say(xruns=told)
+    end.say(error="PortAudio ended the stream")
+
+
+if __name__ == "__main__":
+    main()

@@ -267,14 +267,21 @@ def keys_list(directory: KeysOption = Path("keys"), as_json: JsonOption = False)
 
 
 @app.command()
-def devices(as_json: JsonOption = False) -> None:
-    """List the microphones that `--device` takes.
+def devices(
+    as_json: JsonOption = False,
+    why: Annotated[bool, typer.Option("--explain", help="Look for the reason why one is missing.")] = False,
+) -> None:
+    """List the microphones that `--device` takes, or say why one is missing.
 
     Examples:
         streamdet devices
-    """
-    from streamdet.commands.devices import run_devices
 
+        streamdet devices --explain
+    """
+    from streamdet.commands.devices import run_devices, run_explain
+
+    if why:
+        raise typer.Exit(run_explain(as_json=as_json))
     run_devices(as_json=as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,12 +31,17 @@ engine_app = typer.Typer(no_args_is_help=True, help="See what can run a model he
 app.add_typer(engine_app, name="engine")
 events_app = typer.Typer(invoke_without_command=True)
 app.add_typer(events_app, name="events")
+evidence_app = typer.Typer(no_args_is_help=True, help="List, check and prune recordings of alerts; make signing keys.")
+app.add_typer(evidence_app, name="evidence")
+signing_app = typer.Typer(no_args_is_help=True, help="Make keys that sign recordings.")
+evidence_app.add_typer(signing_app, name="key")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and list the keys of who may subscribe.")
 app.add_typer(keys_app, name="keys")
 
 ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="Model file; the bundled one by default.")]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's SQLite file; a service's by default.")]
 KeysOption = Annotated[Path, typer.Option("--dir", help="Key directory.")]
+EvidenceOption = Annotated[Path | None, typer.Option("--dir", help="Folder of recordings; a service's by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -71,6 +77,9 @@ def listen(
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="SQLite file that keeps the events; none by default, except in a service.")
+    ] = None,
+    evidence: Annotated[
+        str | None, typer.Option(help="Folder for recordings of alerts, chained and checkable; off by default.")
     ] = None,
     replay: Annotated[
         str | None, typer.Option(help="ZeroMQ endpoint where subscribers get what they missed; needs a store.")
@@ -109,8 +118,10 @@ def listen(
         ffmpeg -i talk.m4a -f s16le -ac 1 -ar 16000 - | streamdet listen -s - --json
     """
     from streamdet.daemon import Listener
+    from streamdet.reload import Origin
 
-    settings = _settings(
+    read = partial(
+        _settings,
         config,
         model=model,
         engine=engine,
@@ -118,15 +129,21 @@ def listen(
         publish=publish,
         replay=replay,
         store={"path": store},
+        evidence={"dir": evidence},
         security={"keys": keys},
         windows=_windows(window),
         alarm={"raise": raise_at, "clear": clear_at},
         web={"listen": web},
         metrics={"listen": metrics},
     )
+    settings = read()
     sources = _sources(settings, source or [], device or [], demo=demo, speed=speed)
     listener = Listener(
-        settings, sources, json=not sys.stdout.isatty() if as_json is None else as_json, seconds=seconds
+        settings,
+        sources,
+        json=not sys.stdout.isatty() if as_json is None else as_json,
+        seconds=seconds,
+        origin=None if config is None else Origin(read, speed),
     )
     code = listener.run()
     print(listener.summary(), file=sys.stderr)
@@ -237,6 +254,86 @@ def events_prune(
     run_prune(find_store(store), before, megabytes)
 
 
+@evidence_app.command("list")
+def evidence_list(directory: EvidenceOption = None, as_json: JsonOption = False) -> None:
+    """List the recordings that are kept, the oldest first.
+
+    Examples:
+        streamdet evidence list --dir recordings
+    """
+    from streamdet.commands.evidence import find_folder, run_list
+
+    run_list(find_folder(directory), as_json=as_json)
+
+
+@evidence_app.command("show")
+def evidence_show(
+    alert: Annotated[str, typer.Argument(help="The alert's id, or its beginning.")],
+    directory: EvidenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one recording: its alert's events, what heard it, its files.
+
+    Examples:
+        streamdet evidence show 3f2a91c0 --dir recordings
+    """
+    from streamdet.commands.evidence import find_folder, run_show
+
+    run_show(find_folder(directory), alert, as_json=as_json)
+
+
+@evidence_app.command("verify")
+def evidence_verify(
+    directory: EvidenceOption = None,
+    key: Annotated[list[Path] | None, typer.Option("--key", help="FILE.pub: who must have signed; repeatable.")] = None,
+    anchor: Annotated[str | None, typer.Option(help="NUMBER:DIGEST that an earlier check printed.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that every recording is there and as it was written; exits with 8 where not.
+
+    Examples:
+        streamdet evidence verify --dir recordings
+
+        streamdet evidence verify --dir recordings --key desk.pub --json
+    """
+    from streamdet.commands.evidence import find_folder, run_verify
+
+    raise typer.Exit(run_verify(find_folder(directory), key or (), anchor, as_json=as_json))
+
+
+@evidence_app.command("prune")
+def evidence_prune(
+    directory: EvidenceOption = None,
+    days: Annotated[float | None, typer.Option(min=0.0, help="Delete what is older.")] = None,
+    count: Annotated[int | None, typer.Option(min=0, help="Delete the oldest until so many are left.")] = None,
+    megabytes: Annotated[int | None, typer.Option(min=0, help="Delete the oldest until this much is left.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Signing key, where recordings are signed.")] = None,
+) -> None:
+    """Delete old recordings; the chain keeps a note of it, so that a check still passes.
+
+    Examples:
+        streamdet evidence prune --days 30 --dir recordings
+    """
+    from streamdet.commands.evidence import find_folder, run_prune
+    from streamdet.evidence.retention import Limits
+
+    seconds = None if days is None else 86_400 * days
+    limits = Limits(seconds=seconds, count=count, most_bytes=None if megabytes is None else megabytes << 20)
+    run_prune(find_folder(directory), limits, key)
+
+
+@signing_app.command("make")
+def evidence_key_make(path: Annotated[Path, typer.Argument(help="File to write; FILE.pub comes beside it.")]) -> None:
+    """Make an Ed25519 key that signs recordings.
+
+    Examples:
+        streamdet evidence key make /etc/streamdet/evidence.key
+    """
+    from streamdet.commands.evidence import run_make_key
+
+    run_make_key(path)
+
+
 @keys_app.command("make")
 def keys_make(
     name: Annotated[str, typer.Argument(help="Who is to connect.")],
@@ -264,6 +361,57 @@ def keys_list(directory: KeysOption = Path("keys"), as_json: JsonOption = False)
     from streamdet.commands.keys import run_list
 
     run_list(directory, as_json=as_json)
+
+
+@app.command()
+def reload(
+    pid: Annotated[int | None, typer.Argument(help="Process of `listen`; the only one that runs where absent.")] = None,
+    pidfile: Annotated[Path | None, typer.Option(help="File with the number of the process.")] = None,
+) -> None:
+    """Have a running `listen --config` read its configuration anew, without losing sound; as SIGHUP does.
+
+    What came of it is a line of its log and a state event of the stream `*`.
+
+    Examples:
+        streamdet reload
+
+        streamdet check-config streams.toml && streamdet reload 4711
+
+        systemctl reload streamdet
+    """
+    from streamdet.commands.reload import run_reload
+
+    run_reload(pid, pidfile)
+
+
+@app.command("check-config")
+def check_config(
+    path: Annotated[Path | None, typer.Argument(help="TOML file of `listen --config`.", metavar="FILE")] = None,
+    as_reference: Annotated[
+        bool, typer.Option("--reference", help="Print the page of all options instead (Markdown).")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a configuration comes to, or where it is wrong, without opening anything.
+
+    Exits with 0 where `listen` would run, warnings or not; else with the code of the first error.
+
+    Examples:
+        streamdet check-config /etc/streamdet/streams.toml
+
+        streamdet check-config streams.toml --json | jq .settings
+
+        streamdet check-config --reference > docs/configuration.md
+    """
+    from streamdet.commands.check import run_check
+    from streamdet.settings.reference import reference
+
+    if as_reference:
+        print(reference(), end="")
+        return
+    if path is None:
+        raise ConfigError("give the FILE to check, or --reference")
+    raise typer.Exit(run_check(path, as_json=as_json))
 
 
 @app.command()
@@ -431,28 +579,9 @@ def _windows(lengths: list[float] | None) -> dict[str, float | None]:
 
 
 def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: bool, speed: str | None) -> list[Any]:
-    from streamdet.sources.uri import from_uri
-    from streamdet.sources.zeromq import ZmqSource
+    from streamdet.settings.sources import make_sources
 
-    paced = {} if speed is None else {"speed": speed}
-    made = [from_uri(uri, **(paced if uri.startswith("file:") else {})) for uri in uris]
-    made += [from_uri(f"mic:{device}") for device in devices]
+    named = [*uris, *(f"mic:{device}" for device in devices)]
     if demo:
-        made.append(from_uri(f"file:{resources.files('streamdet') / 'demo' / 'demo.flac'}", **paced))
-    for section in settings.source:
-        named = {} if section.name is None else {"name": section.name}
-        made.append(from_uri(section.uri, **named, **(paced if section.uri.startswith("file:") else {})))
-    if not made:
-        raise ConfigError("nothing to listen to: give --source, --device, --demo or a --config with [[source]]")
-    if settings.security.keys is not None:
-        for source in made:
-            if isinstance(source, ZmqSource):
-                source.guard_by_default(settings.security.keys)
-    _check_names([source.name for source in made])
-    return made
-
-
-def _check_names(names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"two sources are called {', '.join(twice)}: add ?name=... to their URIs")
+        named.append(f"file:{resources.files('streamdet') / 'demo' / 'demo.flac'}")
+    return make_sources(settings, named, speed=speed)

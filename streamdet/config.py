@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class SourceSection(Section):
-    """One ``[[source]]``."""
+    """One ``[[source]]``: something to listen to."""
 
     uri: str = Field(description="Where the sound comes from, such as rtp://0.0.0.0:5004")
     name: str | None = Field(
@@ -113,6 +113,23 @@ class StoreSection(Section):
     recent_minutes: float = Field(60.0, ge=0.0, le=10_080.0, description="How long every single score is kept")
     days: float = Field(30.0, gt=0.0, le=3650.0, description="How long anything is kept")
     megabytes: int = Field(1024, ge=2, le=1_000_000, description="Most room it takes; the oldest detail goes first")
+
+
+class EvidenceSection(Section):
+    """``[evidence]``: recordings of alerts; off where neither ``dir`` nor ``mode`` is given."""
+
+    dir: str | None = Field(
+        None, description="Folder, or `none`; where absent evidence/ in a service's state directory"
+    )
+    mode: Literal["off", "scores", "features", "full"] | None = Field(
+        None, description="scores: no sound on the disk; features: log-mel frames; full: sound, too; full where absent"
+    )
+    seconds: float = Field(120.0, ge=10.0, le=600.0, description="Most seconds of sound of one alert")
+    key: Path | None = Field(None, description="Signing key, as `streamdet evidence key make FILE` writes it")
+    days: float = Field(30.0, gt=0.0, le=3650.0, description="How long recordings are kept")
+    count: int = Field(10_000, ge=1, le=1_000_000, description="Most recordings kept")
+    megabytes: int = Field(2048, ge=1, le=100_000_000, description="Most room recordings take")
+    free_megabytes: int = Field(256, ge=0, le=100_000_000, description="Room that stays free on the disk")
 
 
 class SecuritySection(Section):
@@ -214,6 +231,7 @@ class Config(Section):
     stream: tuple[StreamSection, ...] = Field((), description="Settings of some streams, by name")
     replay: str | None = Field(None, description="ZeroMQ endpoint where subscribers get what they missed, or `none`")
     store: Annotated[StoreSection, BeforeValidator(_as_table)] = StoreSection()
+    evidence: EvidenceSection = EvidenceSection()
     security: SecuritySection = SecuritySection()
     windows: WindowSection = WindowSection()
     alarm: AlarmSection = AlarmSection()

@@ -11,6 +11,7 @@ import structlog
 
 from streamdet.audio.block import Item
 from streamdet.audio.ring import Span
+from streamdet.decide.judge import JudgeMaker, Manner
 from streamdet.engine.overload import Load
 from streamdet.pipeline import Pipeline
 from streamdet.placement import Placement
@@ -130,6 +131,11 @@ class Crew:
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
         self._home(stream).end(stream, reason)
+
+    def retune(self, manner: Callable[[str], Manner], judge: JudgeMaker) -> None:
+        """Judge differently from the next hop on; see :meth:`Pipeline.retune`."""
+        for pipeline in self._pipelines:
+            pipeline.retune(manner, judge)
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock; see :meth:`Pipeline.sound`."""

@@ -15,6 +15,7 @@ import structlog
 from rich.console import Console
 
 from streamdet.assembly import (
+    Settings,
     choose_engine,
     exposed,
     judge_maker,
@@ -38,6 +39,7 @@ from streamdet.outbound import outbound_sinks
 from streamdet.parts import KeepsEvidence
 from streamdet.pipeline import Pipeline
 from streamdet.placement import Placement
+from streamdet.reload import Origin, Reloader
 from streamdet.sinks.base import Sink
 from streamdet.sinks.fanout import Fanout
 from streamdet.sinks.jsonl import JsonLinesSink
@@ -56,16 +58,32 @@ STALL_LIMIT = 5.0  # seconds without a sign of life from a scoring thread at whi
 FAREWELL_SECONDS = 2.0  # how long sources may take to stop
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class SourceThread(threading.Thread):
     """Runs one source and hands what it yields to the crew that scores."""
 
-    def __init__(self, source: Source, crew: Crew, stop: threading.Event) -> None:
+    def __init__(self, source: Source, crew: Crew) -> None:
         super().__init__(name=f"source-{source.name}", daemon=True)
         self.source = source
         self.error: StreamdetError | None = None
         self._crew = crew
-        self._stop_event = stop
+        self._stop_event = threading.Event()
         self._open: set[str] = set()  # streams that have sound and have not ended
+
+    def stop(self) -> None:
+        """Ask it to stop; returns at once."""
+        self._stop_event.set()
+
+    def remove(self, reason: str) -> None:
+        """Stop it and end what streams it has."""
+        self.stop()
+        self.join(FAREWELL_SECONDS)
+        if self.is_alive():
+            log.error("source_stuck", source=self.source.uri)
+        for name in sorted(self._open):
+            self._crew.end(name, reason)
 
     def run(self) -> None:
         """Go on until the source ends, fails, or is told to stop."""
@@ -102,13 +120,20 @@ class Listener:
         sources: what to listen to.
         json: print events as JSON lines on standard output instead of drawing them.
         seconds: stop after this much time; None goes on for ever.
+        origin: where the configuration is read anew on SIGHUP; where there is none, SIGHUP ends the process.
 
     Raises:
         ModelError, ConfigError, SinkError: something cannot be set up; nothing is left running.
     """
 
     def __init__(
-        self, config: Config, sources: Sequence[Source], *, json: bool = False, seconds: float | None = None
+        self,
+        config: Config,
+        sources: Sequence[Source],
+        *,
+        json: bool = False,
+        seconds: float | None = None,
+        origin: Origin | None = None,
     ) -> None:
         keep_working_memory()
         self._engine_reason = choose_engine(config).reason
@@ -129,7 +154,9 @@ class Listener:
         self._overload = OverloadWatch(config.overload.late)
         self._max_streams = config.max_streams
         self._crowded = False  # more streams than that are open
-        self._threads = [SourceThread(source, self._crew, self._stop) for source in sources]
+        self._threads = [SourceThread(source, self._crew) for source in sources]
+        self._reloader = None if origin is None else Reloader(config, origin)
+        self._reload_asked = False
         self._notifier = Notifier()
         self._began = self._health_due = time.monotonic()
 
@@ -163,7 +190,7 @@ class Listener:
 
     def run(self) -> int:
         """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             if self._gate is not None:
                 self._gate.start(self._fanout.pass_on, self.tell)
@@ -206,6 +233,8 @@ class Listener:
         if now - self._crew.quiet_since < STALL_LIMIT:
             self._notifier.watchdog()
         self._watch_load(now)
+        if self._reload_asked:
+            self._reload()
         self._tell_state()
         if now >= self._health_due:
             self._health_due += HEALTH_SECONDS
@@ -251,6 +280,37 @@ class Listener:
                 )
             )
 
+    def _reload(self) -> None:
+        self._reload_asked = False
+        if self._reloader is not None:
+            self._notifier.reloading()
+            self._reloader.reload(self)
+            self._notifier.ready("listening")
+
+    @property
+    def patient(self) -> bool:
+        """Whether scoring holds the sources up, since none sets its own pace."""
+        return self._patient
+
+    def retune(self, settings: Settings, max_streams: int | None) -> None:
+        """Judge like this from the next hop on."""
+        self._max_streams = max_streams
+        self._crew.retune(settings.of, settings.judge)
+
+    def source_names(self) -> Sequence[str]:
+        """List the sources that run, or ran and ended."""
+        return [thread.source.name for thread in self._threads]
+
+    def replace_sources(self, removed: Sequence[str], added: Sequence[Source]) -> None:
+        """Stop sources and end their streams; then start others. All the rest goes on untouched."""
+        for thread in [thread for thread in self._threads if thread.source.name in removed]:
+            thread.remove("removed from the configuration")
+            self._threads.remove(thread)
+        for source in added:
+            thread = SourceThread(source, self._crew)
+            self._threads.append(thread)
+            thread.start()
+
     def _over(self) -> bool:
         if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
             self._stop.set()
@@ -260,6 +320,8 @@ class Listener:
     def _finish(self) -> None:
         self._notifier.stopping()
         self._stop.set()
+        for thread in self._threads:
+            thread.stop()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(FAREWELL_SECONDS)
@@ -342,8 +404,11 @@ class Listener:
     def _queue(self, sink: Sink) -> QueueSink:
         return QueueSink(sink, patient=self._patient, stop=self._stop, on_ended=self._stop.set)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._reloader is not None:
+            self._reload_asked = True
+        else:
+            self._stop.set()
 
 
 def _open_sinks(config: Config, *, json: bool) -> list[Sink]:

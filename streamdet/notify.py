@@ -24,6 +24,10 @@ class Notifier:
         """Say that start-up is complete; call it once the model is loaded."""
         self._send("READY=1", *([f"STATUS={status}"] if status else []))
 
+    def reloading(self) -> None:
+        """Say that the configuration is read anew; :meth:`ready` says when that is done."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def status(self, text: str) -> None:
         """Set the one line that ``systemctl status`` shows."""
         self._send(f"STATUS={text}")

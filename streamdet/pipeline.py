@@ -20,7 +20,7 @@ import numpy as np
 from streamdet.audio.block import Block, End, Item, Status
 from streamdet.audio.ring import Span
 from streamdet.decide.alarm import Transition
-from streamdet.decide.judge import Judge
+from streamdet.decide.judge import Judge, JudgeMaker, Manner
 from streamdet.decide.window import Column
 from streamdet.engine.base import Engine
 from streamdet.engine.overload import Load, Policy
@@ -78,7 +78,7 @@ class Pipeline:
 
     Args:
         engine: runs the network; the pipeline alone uses it from now on.
-        judge: makes the judge of a new stream.
+        judge: makes the judge of a new stream, by its name.
         emit: receives every event on the scoring thread; must not block.
         batch: most hops scored in one call.
         ring_seconds: audio kept per stream.
@@ -99,7 +99,7 @@ class Pipeline:
     def __init__(
         self,
         engine: Engine,
-        judge: Callable[[], Judge],
+        judge: JudgeMaker,
         emit: Callable[[Event], None],
         *,
         batch: int = 32,
@@ -139,6 +139,7 @@ class Pipeline:
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
         self._notes: deque[tuple[Status, Voice | None]] = deque()  # with the ended voice that is closed first
+        self._orders: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
 
     # ---- any thread ----
@@ -166,7 +167,12 @@ class Pipeline:
     def wait(self, timeout: float) -> None:
         """Sleep until there is something to score or to tell, or ``timeout`` seconds have passed."""
         with self._changed:
-            if not self._turns and not self._due() and not any(before is None for _, before in list(self._notes)):
+            if (
+                not self._turns
+                and not self._orders
+                and not self._due()
+                and not any(before is None for _, before in list(self._notes))
+            ):
                 self._changed.wait(min(timeout, self._held_for()))
             while (left := self._worth_waiting()) > 0:
                 self._changed.wait(left)
@@ -182,6 +188,15 @@ class Pipeline:
         if first is None or len(self._turns) >= min(self._batch, len(self._voices)):
             return 0.0
         return first.waiting_since + self._gather - time.monotonic() if self._gather else 0.0
+
+    def order(self, action: Callable[[], None]) -> None:
+        """Have something done on the scoring thread, between two hops."""
+        self._orders.append(action)
+        self.wake()
+
+    def retune(self, manner: Callable[[str], Manner], judge: JudgeMaker) -> None:
+        """Judge differently from the next hop on, by the name of the stream; nothing that was heard is lost."""
+        self.order(lambda: self._retune(manner, judge))
 
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
@@ -270,6 +285,8 @@ class Pipeline:
 
     def tick(self) -> int:
         """Score one micro-batch of ready hops, each stream in its turn; returns how many hops that were."""
+        while self._orders:
+            self._orders.popleft()()
         self._tell_notes()
         if self._holding:
             self._tell_held()
@@ -321,8 +338,13 @@ class Pipeline:
         stream = self._streams.get(voice.name)
         if stream is None:
             totals = self.totals.open(voice.name)
-            stream = self._streams[voice.name] = _Stream(voice, self._judge(), self._scorer.open(), totals)
+            stream = self._streams[voice.name] = _Stream(voice, self._judge(voice.name), self._scorer.open(), totals)
         return stream
+
+    def _retune(self, manner: Callable[[str], Manner], judge: JudgeMaker) -> None:
+        self._judge = judge
+        for name, stream in self._streams.items():
+            stream.judge.adopt(manner(name))
 
     def _score(self, streams: list[_Stream]) -> int:
         before = self.hops

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamdet.config import Config, StreamSection
 from streamdet.decide.alarm import AlarmConfig
@@ -21,11 +22,15 @@ from streamdet.engine.choice import Option, choose, find_options
 from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ConfigError, DependencyError, StoreError
+from streamdet.evidence.mode import evidence_mode
 from streamdet.keys import KeyRing
 from streamdet.parts import NeedsSound, Part
 from streamdet.store.gate import Gate
 from streamdet.store.replay import Replay
 from streamdet.store.upkeep import Limits
+
+if TYPE_CHECKING:
+    from streamdet.evidence.part import EvidencePart
 
 BUNDLED_MODEL = "streamdet.onnx"
 RING_SECONDS = 20.0  # kept where nobody asks for more: 1.3 MB a stream, and the longest stall that loses nothing
@@ -138,8 +143,11 @@ def make_replay(config: Config) -> list[Part]:
 def make_parts(config: Config) -> list[Part]:
     """Make what runs beside scoring, as configured; nothing is opened yet."""
     parts = make_replay(config)
+    evidence = _evidence(config)
+    if evidence is not None:
+        parts.append(evidence)
     if config.web.listen is not None:
-        parts.append(_page(config))
+        parts.append(_page(config, evidence))
     if config.metrics.listen is not None:
         parts.append(_metrics(config))
     return parts
@@ -153,12 +161,21 @@ def _metrics(config: Config) -> Part:
     return MetricsPart(config.metrics)
 
 
-def _page(config: Config) -> Part:
+def _evidence(config: Config) -> EvidencePart | None:
+    mode = evidence_mode(config)
+    if mode is None:
+        return None
+    from streamdet.evidence.part import EvidencePart  # noqa: PLC0415  it asks this module for more
+
+    return EvidencePart(config, mode)
+
+
+def _page(config: Config, evidence: EvidencePart | None) -> Part:
     try:
         from streamdet.web.part import WebPart  # noqa: PLC0415  its server is an extra
     except ModuleNotFoundError as error:
         raise DependencyError(f"the live page needs {error.name}: pip install 'streamdet[web]'") from error
-    return WebPart(config)
+    return WebPart(config) if evidence is None else WebPart(config, evidence.desk)
 
 
 def judge_config(config: Config, info: ModelInfo) -> JudgeConfig:

@@ -10,7 +10,8 @@
     ├── DependencyError       5   an optional part needs a package or library that is not installed
     ├── SinkError             6   an event sink cannot be opened or takes no event
     │   └── SinkEndedError    6   the reader of a sink has gone for good, such as ``| head``
-    └── StoreError            7   the event store cannot be opened or read
+    ├── StoreError            7   the event store cannot be opened or read
+    └── EvidenceError         8   recordings of alerts cannot be kept or read, or were changed
 """
 
 from __future__ import annotations
@@ -64,3 +65,9 @@ class StoreError(StreamdetError):
     """The event store cannot be opened or read."""
 
     exit_code = 7
+
+
+class EvidenceError(StreamdetError):
+    """Recordings of alerts cannot be kept or read, or were changed."""
+
+    exit_code = 8

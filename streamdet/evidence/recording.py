@@ -1,0 +1,297 @@
+"""One alert while it is recorded: sound or features as they come, then picture, sidecar and its place in the chain.
+
+All of it happens on the writer's thread and may raise ``OSError``. ``NAME.open`` says from the first moment that there
+is an alert, and goes once it is in the chain; what is found of it after a crash is closed as incomplete.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+
+from streamdet.decide.alarm import Transition
+from streamdet.events import Alert
+from streamdet.evidence.chain import MODE, OPEN, PART, Chain, sync_folder, write_whole
+from streamdet.evidence.mode import Mode
+from streamdet.evidence.seal import Entry, canonical, file_digest
+from streamdet.features.logmel import FloatArray, FrontEndConfig, LogMel
+
+SIDECAR: Final = ".json"
+TOLD: Final = ("onset", "peak", "duration", "reason")  # of an alert, in the chain too
+HEADER: Final = 8192  # bytes at the beginning of a FLAC file that are only right once it is complete
+UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is the same for all recordings of one run."""
+
+    folder: Path
+    mode: Mode
+    seconds: float
+    front_end: FrontEndConfig
+    about: dict[str, Any]  # model, configuration, engine, version
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Sound ``[start, start + len(samples))`` of a stream's clock, and what was said of it."""
+
+    start: int
+    samples: FloatArray
+    lost: int
+    scores: tuple[tuple[float, float | None], ...]  # media time and p_fake
+
+
+@dataclass(slots=True)
+class _Said:
+    events: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[tuple[float, float | None]] = field(default_factory=list)
+
+
+class Recording:
+    """Takes pieces of one alert and seals them.
+
+    Raises:
+        OSError: the disk refused.
+    """
+
+    def __init__(self, around: Circumstances, alert: Alert, first: Piece) -> None:
+        self.alert = alert
+        self.name = file_name(alert)
+        self.gaps = 0  # samples that never got here
+        self._around = around
+        self._rate = around.front_end.rate
+        self._start = self._stop = first.start
+        self._limit = first.start + round(around.seconds * self._rate)
+        self._heard_to = first.start
+        self._lost = 0
+        self._said = _Said([event_dict(alert)], [])
+        self._mel = LogMel(around.front_end)
+        self._context = self._mel.start()
+        self._frames: list[FloatArray] = []
+        self._sound: Sound | None = None
+        write_whole(self._path(OPEN), canonical({"events": self._said.events, "mode": around.mode} | around.about))
+        if around.mode == "full":
+            self._sound = Sound(self._path(".flac" + PART), self._rate)
+        self.take(first)
+
+    def note(self, alert: Alert) -> None:
+        """Take another event of the alert."""
+        self._said.events.append(event_dict(alert))
+
+    def take(self, piece: Piece) -> None:
+        """Take the next sound; what lies beyond the longest recording is scored and no more."""
+        self._said.scores += piece.scores
+        stop = piece.start + len(piece.samples)
+        self._heard_to, self._lost = max(self._heard_to, stop), self._lost + piece.lost
+        missing = min(piece.start, self._limit) - self._stop
+        if missing > 0:
+            self.gaps += missing
+            self._write(np.zeros(missing, np.float32))
+        self._write(piece.samples[max(0, self._stop - piece.start) : max(0, self._limit - piece.start)])
+
+    def seal(self, chain: Chain, step: Transition | None, time: str, why: str = "") -> tuple[Entry, Path]:
+        """Complete the files and put them in the chain.
+
+        Args:
+            chain: where it is noted.
+            step: how the alert ended; None where nobody knows.
+            time: when that was, UTC.
+            why: why it is incomplete; empty where it is complete.
+
+        Returns:
+            the chain's entry, and the file that holds most: sound, else features, else the sidecar.
+        """
+        if step is not None:
+            self._said.events.append(_last_event(step, time, self.alert.stream))
+        made = self._files(step)
+        content = self._content(step, why)
+        entry = chained(chain, self._around.folder, self.name, content, made)
+        return entry, self._around.folder / (made[0] if made else self.name + SIDECAR)
+
+    def abandon(self) -> None:
+        """Let go of what is open; the files stay for the next start."""
+        if self._sound is not None:
+            self._sound.abandon()
+
+    def remains(self, step: Transition | None, time: str, why: str) -> tuple[str, dict[str, Any]]:
+        """Return name and content of a sidecar for an alert whose files could not be written."""
+        if step is not None:
+            self._said.events.append(_last_event(step, time, self.alert.stream))
+        return self.name, self._content(step, why)
+
+    def _write(self, samples: FloatArray) -> None:
+        if not len(samples):
+            return
+        self._stop += len(samples)
+        if self._around.mode == "scores":
+            return
+        frames, self._context = self._mel(samples[None], self._context)
+        self._frames.append(frames[0])
+        if self._sound is not None:
+            self._sound.write(samples)
+
+    def _files(self, step: Transition | None) -> list[str]:
+        """Complete the files beside the sidecar; returns their names, what holds most first."""
+        if self._around.mode == "scores":
+            return []
+        frames = (
+            np.concatenate(self._frames) if self._frames else np.zeros((0, self._around.front_end.mels), np.float32)
+        )
+        if self._sound is not None:
+            self._sound.close()
+            first = self._keep(".flac")
+        else:
+            target = io.BytesIO()
+            np.savez_compressed(target, log_mel=frames, start=self._start, rate=self._rate)
+            write_whole(self._path(".npz"), target.getvalue())
+            first = self.name + ".npz"
+        from streamdet.evidence.picture import Drawing, draw  # noqa: PLC0415  its library is an extra
+
+        picture = Drawing(
+            title=f"{self.alert.stream}   raised {self.alert.time}",
+            frames=frames,
+            frame_seconds=self._around.front_end.hop / self._rate,
+            start=self._start / self._rate,
+            scores=tuple(self._said.scores),
+            raise_at=self._around.thresholds["raise"],
+            onset=self.alert.onset,
+            raised=self.alert.media_time,
+            cleared=None if step is None else step.at,
+            front_end=self._around.front_end,
+        )
+        write_whole(self._path(".png"), draw(picture))
+        return [first, self.name + ".png"]
+
+    def _content(self, step: Transition | None, why: str) -> dict[str, Any]:
+        seconds = max(1, self._heard_to - self._start)
+        return self._around.about | {
+            "status": "incomplete" if why or self.gaps else "complete",
+            "why": why or (f"{self.gaps} samples came too fast to be written" if self.gaps else ""),
+            "mode": self._around.mode,
+            "alert": self.alert.id,
+            "stream": self.alert.stream,
+            "raised": self.alert.time,
+            "events": self._said.events,
+            "rate": self._rate,
+            "samples": {
+                "start": self._start,
+                "stop": self._stop,
+                "onset": round(self.alert.onset * self._rate),
+                "raised": round(self.alert.media_time * self._rate),
+                "cleared": None if step is None else round(step.at * self._rate),
+            },
+            "not_recorded_seconds": round((self._heard_to - self._stop) / self._rate, 3),
+            "lost_share": round(min(1.0, self._lost / seconds), 4),
+            "thresholds": self._around.thresholds,
+            "scores": [(round(at, 3), None if p is None else round(p, 4)) for at, p in self._said.scores],
+        }
+
+    def _keep(self, suffix: str) -> str:
+        self._path(suffix + PART).replace(self._path(suffix))
+        return self.name + suffix
+
+    def _path(self, suffix: str) -> Path:
+        return self._around.folder / (self.name + suffix)
+
+
+class Sound:
+    """A FLAC file, 16 bit mono, that is on the disk as far as it is encoded.
+
+    libsndfile encodes into memory and the bytes are written from there, so that a disk that is full says so here.
+    """
+
+    def __init__(self, path: Path, rate: int) -> None:
+        self._buffer = io.BytesIO()
+        self._flac = soundfile.SoundFile(self._buffer, "w", rate, 1, "PCM_16", format="FLAC")
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+        self._written = 0
+
+    def write(self, samples: FloatArray) -> None:
+        """Append float32 samples; what lies outside [-1, 1] is clipped."""
+        self._flac.write((np.clip(samples, -1.0, 1.0) * 32_767).astype(np.int16))
+        self._flush()
+
+    def close(self) -> None:
+        """Complete the file and make it last."""
+        self._flac.close()
+        self._flush()
+        with self._buffer.getbuffer() as data:
+            os.pwrite(self._file, data[:HEADER], 0)
+        os.fsync(self._file)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._flac.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _flush(self) -> None:
+        with self._buffer.getbuffer() as data:
+            while self._written < len(data):
+                self._written += os.pwrite(self._file, data[self._written :], self._written)
+
+
+def chained(chain: Chain, folder: Path, name: str, content: dict[str, Any], made: list[str]) -> Entry:
+    """Write the sidecar of files that are complete, and note all of them in the chain.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    digests = {file: file_digest(folder / file) for file in made}
+    with chain.adding() as place:
+        before = place.sidecar_before(SIDECAR)
+        sidecar = content | {
+            "v": 1,
+            "files": digests,
+            "chain": {"number": place.number, "previous": place.previous, "sidecar_before": before},
+        }
+        write_whole(folder / (name + SIDECAR), json.dumps(sidecar, indent=1, ensure_ascii=False).encode() + b"\n")
+        sync_folder(folder)
+        digests[name + SIDECAR] = file_digest(folder / (name + SIDECAR))
+        keys = ("alert", "stream", "raised", "status", "mode")
+        sizes = sum((folder / file).stat().st_size for file in digests)
+        last = content["events"][0] | content["events"][-1]
+        summary = {key: content[key] for key in keys} | {key: last[key] for key in TOLD}
+        entry = place.add("alert", summary | {"files": digests, "bytes": sizes})
+    (folder / (name + OPEN)).unlink(missing_ok=True)
+    return entry
+
+
+def file_name(alert: Alert) -> str:
+    """Name of an alert's files without the suffix: when it was raised, the stream, and the beginning of its id."""
+    when = re.sub(r"[-:]|\.\d+", "", alert.time)
+    return f"{when}-{UNSAFE.sub('_', alert.stream)[:48]}-{UNSAFE.sub('_', alert.id)[:13]}"
+
+
+def event_dict(alert: Alert) -> dict[str, Any]:
+    """Plain values of an event as it was published."""
+    return asdict(alert)
+
+
+def _last_event(step: Transition, time: str, stream: str) -> dict[str, Any]:
+    """Describe the event that ends the alert; it has no ``seq`` before it is published, which waits for this file."""
+    return {
+        "type": "alert",
+        "stream": stream,
+        "time": time,
+        "media_time": round(step.at, 3),
+        "id": step.id,
+        "phase": step.phase,
+        "reason": step.reason,
+        "onset": step.onset,
+        "peak": step.peak,
+        "duration": step.duration,
+    }

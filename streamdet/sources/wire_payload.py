@@ -25,6 +25,7 @@ LARGEST_PAYLOAD: Final = 4 << 20
 MOST_SAMPLES: Final = (
     LARGEST_PAYLOAD // 2
 )  # of all channels: as many as fit uncompressed, so that no small one explodes
+FLAC_MAGIC: Final = b"fLaC"
 FLAC_CHANNELS: Final = 8
 FLAC_FASTEST: Final = 655_350
 OPUS_RATE: Final = 48_000  # of what is decoded (RFC 7587 section 4.1), whatever the encoder was fed
@@ -51,6 +52,8 @@ def decode_flac(payload: bytes, *, rate: int, channels: int) -> FloatArray:
     """
     if not payload:
         return np.empty((0, channels), np.float32)
+    if not payload.startswith(FLAC_MAGIC):  # libsndfile would try all it knows, MPEG and others, on what strangers send
+        raise FormatError("payload is no FLAC stream: it does not begin with fLaC")
     try:
         with soundfile.SoundFile(io.BytesIO(payload)) as file:
             if (file.format, file.samplerate, file.channels) != ("FLAC", rate, channels):
@@ -72,7 +75,7 @@ def encode_plain(samples: FloatArray, *, wire_format: WireFormat, rate: int) -> 
     if wire_format == "opus":
         raise ConfigError("Opus packets come from an encoder that remembers: OpusEncoder")
     if wire_format == "flac":
-        return encode_flac(samples.reshape(len(samples), -1), rate)
+        return encode_flac(samples if samples.ndim > 1 else samples[:, np.newaxis], rate)
     return encode_pcm(samples, pcm_format=wire_format)
 
 

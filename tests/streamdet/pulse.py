@@ -16,6 +16,11 @@ from pathlib import Path
 
 import pytest
 
+MODULES = (
+    "module-null-sink sink_name=fakemic rate=48000 channels=2",
+    "module-remap-source master=fakemic.monitor source_name=mic",
+)
+
 
 class FakeMicrophone:
     """A sound server in ``folder`` that can be killed, started again, frozen and played into."""
@@ -41,8 +46,7 @@ class FakeMicrophone:
         """Start the server and wait until it answers."""
         modules = (
             f"module-native-protocol-unix auth-anonymous=1 socket={self._folder}/native",
-            "module-null-sink sink_name=fakemic rate=48000 channels=2",
-            "module-remap-source master=fakemic.monitor source_name=mic",
+            *MODULES,
         )
         loads = [word for module in modules for word in ("-L", module)]
         options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes"]
@@ -68,6 +72,20 @@ class FakeMicrophone:
         assert self._pactl("suspend-source", "mic", str(int(suspended))).returncode == 0
         assert self._pactl("suspend-sink", "fakemic", str(int(suspended))).returncode == 0
 
+    def remove(self) -> None:
+        """Take the microphone away, as when it is pulled out; who records from it is thrown out."""
+        for module in ("module-remap-source", "module-null-sink"):
+            assert self._pactl("unload-module", module).returncode == 0
+
+    def give(self) -> None:
+        """Put the microphone back."""
+        for module in MODULES:
+            assert self._pactl("load-module", *module.split()).returncode == 0
+
+    def enter(self) -> None:
+        """Make this process hear it as well, for good."""
+        os.environ.update(self.environment)
+
     def play(self, path: Path) -> subprocess.Popen[bytes]:
         """Start to play a sound file into the microphone."""
         player = subprocess.Popen(["paplay", "--device=fakemic", str(path)], env={**os.environ, **self.environment})
@@ -87,7 +105,8 @@ class FakeMicrophone:
         )
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Say what is not installed that this needs; None where all is there."""
     programs = [name for name in ("pulseaudio", "paplay", "pactl") if shutil.which(name) is None]
     if programs:
         return f"not installed: {', '.join(programs)} (Debian: pulseaudio pulseaudio-utils)"
@@ -99,7 +118,7 @@ def _missing() -> str | None:
 @pytest.fixture
 def fake_microphone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMicrophone]:
     """A running fake microphone that this process hears as well; skips where a system package is missing."""
-    if reason := _missing():
+    if reason := missing():
         pytest.skip(reason)
     microphone = FakeMicrophone(tmp_path)
     for key, value in microphone.environment.items():

@@ -10,6 +10,7 @@ TORCH=torch==2.13.0
 
 SYSTEM_PACKAGES=(
   libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils # a real capture device without hardware
+  jackd2                                                      # another backend, whose end makes PortAudio hang
   chromium fonts-dejavu-core                                  # a real browser looks at the live page
   ffmpeg                                                      # sends RTP in all five codecs
   espeak-ng flite                                             # speak turns of the demo recipe

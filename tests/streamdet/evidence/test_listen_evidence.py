@@ -1,0 +1,77 @@
+"""``listen --evidence`` as a user runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamdet.evidence.verify import verify
+
+from ..conftest import DEMO, Run
+
+EAGER = ("--publish", "none", "--json", "--raise", "0.6", "--clear", "0.3")
+
+
+@pytest.mark.parametrize("mode", ["full", "scores"])
+def test_alerts_are_recorded_and_their_end_tells_of_it_in_order(run: Run, tmp_path: Path, mode: str) -> None:
+    folder, config = tmp_path / "evidence", tmp_path / "streamdet.toml"
+    config.write_text(f'[evidence]\nmode = "{mode}"\nfree_megabytes = 0\n')
+    done = run("listen", "-c", config, "-s", f"file:{DEMO}?speed=max&name=line", "--evidence", folder, *EAGER)
+    assert done.returncode == 0, done.stderr
+    events = [event for line in done.stdout.splitlines() if (event := json.loads(line))["stream"] == "line"]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert (events[-1]["type"], events[-1]["phase"]) == ("state", "ended")
+    alerts = [event for event in events if event["type"] == "alert"]
+    ends = [event for event in alerts if event["phase"] == "cleared"]
+    assert len(ends) == len({event["id"] for event in alerts}) >= 1
+    report = verify(folder)
+    assert (report.problems, report.alerts, report.incomplete) == ([], len(ends), 0)
+    heard = (np.clip(soundfile.read(DEMO, dtype="float32")[0], -1, 1) * 32_767).astype(np.int16)
+    for end in ends:
+        if end["evidence"] is not None:  # within two seconds, which a machine with other work may miss
+            data = Path(end["evidence"]["path"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == end["evidence"]["sha256"]
+    sidecars = [json.loads(path.read_bytes()) for path in folder.glob("2*.json")]
+    assert {said["alert"] for said in sidecars} == {end["id"] for end in ends}
+    for said in sidecars:
+        assert said["samples"]["start"] == max(0, said["samples"]["onset"] - 5 * 16_000)
+        assert said["events"][0] in alerts
+        for name in said["files"]:
+            if name.endswith(".flac"):
+                samples, _ = soundfile.read(folder / name, dtype="int16")
+                part = heard[said["samples"]["start"] : said["samples"]["stop"]]
+                np.testing.assert_array_equal(samples, part)
+    assert bool(list(folder.glob("*.flac"))) == (mode == "full")
+
+
+def test_two_do_not_record_into_one_folder(run: Run, tmp_path: Path) -> None:
+    from streamdet.evidence.chain import own
+
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    own(folder)
+    done = run("listen", "-s", f"file:{DEMO}?speed=max", "--evidence", folder, "--publish", "none", "--json")
+    assert done.returncode == 8
+    assert "a folder of its own" in done.stderr
+
+
+def test_the_commands(run: Run, tmp_path: Path) -> None:
+    from .make import raised, record
+
+    assert run("evidence", "key", "make", tmp_path / "key").returncode == 0
+    folder = tmp_path / "evidence"
+    record(folder, 1, hops=4)
+    assert "complete" in run("evidence", "list", "--dir", folder).stdout
+    assert json.loads(run("evidence", "show", raised().id, "--dir", folder, "--json").stdout)["alert"] == raised().id
+    assert run("evidence", "verify", "--dir", folder).returncode == 0
+    next(folder.glob("*.png")).unlink()
+    checked = run("evidence", "verify", "--dir", folder, "--json")
+    assert checked.returncode == 8
+    assert json.loads(checked.stdout)["problems"][0]["what"] == "is missing"
+    assert "deleted 1 of 1" in run("evidence", "prune", "--count", "0", "--dir", folder).stdout
+    assert run("evidence", "verify", "--dir", folder).returncode == 0

@@ -54,7 +54,9 @@ class EvidenceDesk:
             before = self._kept.get(alert.id)
             playable = self._sound(alert.id) is not None or (live is not None and live.playable)
             said = None if before is None else before.acknowledged
-            kept = self._kept[alert.id] = Kept(alert, alert.time if before is None else before.raised, playable, said)
+            raised = alert.time if before is None else before.raised
+            pictured = self._file(alert.id, ".png") is not None
+            kept = self._kept[alert.id] = Kept(alert, raised, playable, said, pictured)
             while len(self._kept) > SHOWN:
                 self._kept.popitem(last=False)
             return kept
@@ -131,7 +133,8 @@ class EvidenceDesk:
         for entry in not_pruned(entries)[-SHOWN:]:
             alert = self._alert(entry)
             self._files[alert.id] = tuple(entry["files"])
-            self._kept[alert.id] = Kept(alert, entry["raised"], self._sound(alert.id) is not None)
+            pictured = self._file(alert.id, ".png") is not None
+            self._kept[alert.id] = Kept(alert, entry["raised"], self._sound(alert.id) is not None, pictured=pictured)
         for entry in entries:
             kept = self._kept.get(entry.get("alert", ""))
             if entry["kind"] == "acknowledged" and kept is not None and kept.acknowledged is None:

@@ -22,7 +22,7 @@ from streamdet.decide.alarm import Transition
 from streamdet.errors import EvidenceError
 from streamdet.events import Alert, Evidence, StatePhase
 from streamdet.evidence.chain import Chain, read_entries
-from streamdet.evidence.recording import Circumstances, Piece, Recording, chained, event_dict, file_name
+from streamdet.evidence.recording import Circumstances, Piece, Recording, chained, event_dict, file_name, made_files
 from streamdet.evidence.recovery import recover
 from streamdet.evidence.retention import Retention
 from streamdet.evidence.seal import Entry, file_digest
@@ -236,7 +236,7 @@ class AlertKeeper:
         try:
             recording.take(item.piece) if isinstance(item, _More) else recording.note(item)
         except Failure as error:
-            recording.abandon()
+            recording.discard()
             self._recordings[key] = None
             self._fail(error)
 
@@ -251,6 +251,8 @@ class AlertKeeper:
                 evidence = Evidence(path=str(path.absolute()), sha256=file_digest(path))
         except Failure as error:
             self._fail(error)
+            if recording is not None:
+                recording.discard()
             recording = None
         if recording is None and alert is not None:
             self._owed.append((file_name(alert), self._bare(alert, item.step, item.time)))
@@ -306,7 +308,8 @@ class AlertKeeper:
         try:
             while self._owed:
                 name, content = self._owed[0]
-                self._done(chained(self._chain, self._around.folder, name, content, []))
+                made = made_files(self._around.folder, name)
+                self._done(chained(self._chain, self._around.folder, name, content, made))
                 self._owed.popleft()
             if now >= self._tidy_at:
                 self._tidy_at = now + TIDY_SECONDS

@@ -124,11 +124,10 @@ class Recording:
         if self._sound is not None:
             self._sound.abandon()
 
-    def remains(self, step: Transition | None, time: str, why: str) -> tuple[str, dict[str, Any]]:
-        """Return name and content of a sidecar for an alert whose files could not be written."""
-        if step is not None:
-            self._said.events.append(_last_event(step, time, self.alert.stream))
-        return self.name, self._content(step, why)
+    def discard(self) -> None:
+        """Give up what is half written, so that it takes no room; that there was an alert is still known."""
+        self.abandon()
+        self._path(".flac" + PART).unlink(missing_ok=True)
 
     def _write(self, samples: FloatArray) -> None:
         if not len(samples):
@@ -268,6 +267,11 @@ def chained(chain: Chain, folder: Path, name: str, content: dict[str, Any], made
         entry = place.add("alert", summary | {"files": digests, "bytes": sizes})
     (folder / (name + OPEN)).unlink(missing_ok=True)
     return entry
+
+
+def made_files(folder: Path, name: str) -> list[str]:
+    """Return the files beside the sidecar that are there, what holds most first."""
+    return [f"{name}{suffix}" for suffix in (".flac", ".npz", ".png") if (folder / f"{name}{suffix}").exists()]
 
 
 def file_name(alert: Alert) -> str:

@@ -13,7 +13,7 @@ import soundfile
 import structlog
 
 from streamdet.evidence.chain import OPEN, PART, Chain, read_entries
-from streamdet.evidence.recording import SIDECAR, Sound, chained
+from streamdet.evidence.recording import SIDECAR, Sound, chained, made_files
 from streamdet.evidence.seal import Entry
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ def _rescue(folder: Path, name: str) -> list[str]:
             sound.close()
             (folder / f"{name}.rescued{PART}").replace(whole)
     (folder / (name + SIDECAR)).unlink(missing_ok=True)
-    return [f"{name}{suffix}" for suffix in (".flac", ".npz", ".png") if (folder / f"{name}{suffix}").exists()]
+    return made_files(folder, name)
 
 
 def _decode(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], int]:

@@ -53,6 +53,7 @@ class Page:
             Route("/api/follow", self.follow, methods=["POST"]),
             Route("/api/alerts", self.alerts),
             Route("/api/alerts/{alert_id}/sound", self.sound),
+            Route("/api/alerts/{alert_id}/picture", self.picture),
             Route("/api/alerts/{alert_id}/verify", self.verify, methods=["POST"]),
             Route("/api/alerts/{alert_id}/acknowledge", self.acknowledge, methods=["POST"]),
             Route("/api/scans", self.scan, methods=["POST"]),
@@ -100,6 +101,13 @@ class Page:
                 content_disposition_type="inline",
             )
         return ranged(recording.data, request.headers, recording.media_type)
+
+    async def picture(self, request: Request) -> Response:
+        """Serve the picture of an alert's recording."""
+        picture = await run_in_threadpool(self.view.desk.picture, request.path_params["alert_id"])
+        if picture is None or picture.path is None:
+            raise HTTPException(404, "There is no picture of this alert, or not before it is over.")
+        return FileResponse(picture.path, media_type=picture.media_type)
 
     async def verify(self, request: Request) -> Response:
         """Check that an alert's recording is what was recorded."""

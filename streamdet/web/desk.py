@@ -45,6 +45,7 @@ class Kept:
     raised: str
     playable: bool
     acknowledged: Acknowledgement | None = None
+    pictured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ class Desk(Protocol):
 
     def recording(self, alert_id: str) -> Recording | None:
         """Return what can be played of an alert; None where nothing is kept. May read a file."""
+        ...
+
+    def picture(self, alert_id: str) -> Recording | None:
+        """Return a picture of an alert's recording; None where there is none."""
         ...
 
     def verify(self, alert_id: str) -> Proof:
@@ -175,6 +180,10 @@ class MemoryDesk:
             return None
         name = f"{kept.alert.stream}-{alert_id[:8]}.wav"
         return Recording("audio/wav", name, data=wav(np.concatenate(pieces), self._rate))
+
+    def picture(self, alert_id: str) -> Recording | None:  # noqa: ARG002  as the protocol has it
+        """Return no picture: none is drawn of what is only in memory."""
+        return None
 
     def verify(self, alert_id: str) -> Proof:
         """Say that nothing vouches for a recording that is only in memory."""

@@ -193,6 +193,7 @@ def describe(kept: Kept) -> dict[str, Any]:
         "raised": kept.raised,
         "time": alert.time,
         "playable": kept.playable,
+        "pictured": kept.pictured,
         "sealed": alert.evidence is not None,
         "acknowledged": None if kept.acknowledged is None else asdict(kept.acknowledged),
     }

@@ -62,6 +62,7 @@ class Entry {
     this.acked = make("p", { class: "acked" });
     this.play = button("Play", () => this.toggle());
     this.verifying = button("Verify", () => this.verify());
+    this.picture = make("a", { class: "picture", target: "_blank", rel: "noopener", hidden: true, text: "Picture", href: `/api/alerts/${encodeURIComponent(alert.id)}/picture` });
     this.ack = button("Acknowledge", () => this.list.acknowledge(this), { class: "" });
     this.range = make("input", { type: "range", min: 0, max: 0, step: 0.05, value: 0, oninput: () => player.seek(this, Number(this.range.value)) });
     this.time = make("output", { text: "0:00.0" });
@@ -70,7 +71,7 @@ class Entry {
     this.item = make(
       "li", { class: "alert" },
       make("div", {}, make("h3", {}, this.title, this.tag), this.facts, this.acked),
-      make("div", { class: "actions" }, this.play, this.verifying, this.ack),
+      make("div", { class: "actions" }, this.play, this.picture, this.verifying, this.ack),
       this.player, this.proof,
     );
     this.update(alert);
@@ -97,8 +98,10 @@ class Entry {
     this.ack.hidden = Boolean(seen);
     this.play.disabled = !alert.playable;
     this.play.title = alert.playable ? "" : "No recording of this alert is kept";
+    this.picture.hidden = !alert.pictured;
     const label = `of ${alert.stream}, ${moment(alert.raised)}`;
     this.label("Play", this.play, label);
+    this.picture.setAttribute("aria-label", `Picture of alert ${label}`);
     this.label("Verify", this.verifying, label);
     this.label("Acknowledge", this.ack, label);
     this.range.setAttribute("aria-label", `Position in the recording ${label}`);

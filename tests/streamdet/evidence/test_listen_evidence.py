@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamdet.evidence.chain import own
 from streamdet.evidence.verify import verify
 
 from ..conftest import DEMO, Run
+from .make import raised, record
 
 EAGER = ("--publish", "none", "--json", "--raise", "0.6", "--clear", "0.3")
 
@@ -50,8 +52,6 @@ def test_alerts_are_recorded_and_their_end_tells_of_it_in_order(run: Run, tmp_pa
 
 
 def test_two_do_not_record_into_one_folder(run: Run, tmp_path: Path) -> None:
-    from streamdet.evidence.chain import own
-
     folder = tmp_path / "evidence"
     folder.mkdir()
     own(folder)
@@ -61,8 +61,6 @@ def test_two_do_not_record_into_one_folder(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_commands(run: Run, tmp_path: Path) -> None:
-    from .make import raised, record
-
     assert run("evidence", "key", "make", tmp_path / "key").returncode == 0
     folder = tmp_path / "evidence"
     record(folder, 1, hops=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def test_any_swapped_pair_is_found(folder: Path) -> None:
         other.rename(one)
         aside.rename(other)
 
-    for one, other in zip(files, files[1:], strict=False):
+    for one, other in itertools.pairwise(files):
         swap(one, other)
         assert len(verify(folder).problems) >= 2, (one.name, other.name)
         swap(one, other)

@@ -1,0 +1,160 @@
+"""The writer beside scoring: disks that fill up or go read-only, alerts of an earlier life, the page's desk."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from streamdet.audio.ring import Span
+from streamdet.events import Evidence
+from streamdet.evidence.chain import Chain, read_entries
+from streamdet.evidence.desk import EvidenceDesk
+from streamdet.evidence.keeper import AlertKeeper
+from streamdet.evidence.retention import Limits, Retention
+from streamdet.evidence.verify import verify
+from streamdet.features.logmel import FrontEndConfig
+from streamdet.web.desk import Acknowledgement
+
+from .make import around, noise, over, raised, record
+
+SOUND = noise(8 * 16_000)
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def sound(_stream: str, start: int, stop: int) -> Span:
+    return Span(start, stop, SOUND[start:stop], 0)
+
+
+class Box:
+    """A keeper and what it said."""
+
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        self.said: list[tuple[str, str]] = []
+        chain = Chain(folder)
+        self.keeper = AlertKeeper(
+            around(folder),
+            chain,
+            Retention(folder, limits or Limits()),
+            sound,
+            lambda p, r, _d: self.said.append((p, r)),
+        )
+        self.keeper.start()
+
+    def alert(self, number: int) -> Evidence | None:
+        self.keeper.follow(raised(number))
+        return self.keeper.complete("hall", over(raised(number)), "2026-11-21T09:00:00Z").result(60)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler.part"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    return filler
+
+
+def test_a_full_disk_costs_recordings_and_never_an_alert(disk: Path) -> None:
+    box = Box(disk)
+    assert box.alert(1) is not None
+    filler = fill(disk)
+    assert box.alert(2) is None
+    assert box.alert(3) is None
+    assert [phase for phase, _ in box.said] == ["degraded"]
+    assert "No space left" in box.said[0][1]
+    filler.unlink()
+    wait_until(lambda: len(box.said) == 2)
+    assert box.said[1][0] == "live"
+    wait_until(lambda: len(read_entries(disk)) == 3)
+    assert box.alert(4) is not None
+    box.keeper.close(30)
+    report = verify(disk)
+    assert report.problems == []
+    assert {entry["alert"]: entry["status"] for entry in read_entries(disk)} == {
+        raised(n).id: "incomplete" if n in (2, 3) else "complete" for n in (1, 2, 3, 4)
+    }
+
+
+def test_a_disk_that_goes_read_only_is_used_again_when_it_can_be_written(disk: Path) -> None:
+    box = Box(disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert box.alert(1) is None
+    assert [phase for phase, _ in box.said] == ["degraded"]
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    wait_until(lambda: len(box.said) == 2)
+    assert box.alert(2) is not None
+    box.keeper.close(30)
+    assert [entry["status"] for entry in read_entries(disk)] == ["incomplete", "complete"]
+
+
+def test_the_oldest_go_where_free_space_is_short(disk: Path) -> None:
+    box = Box(disk, Limits(free_bytes=400_000))
+    for number in range(1, 7):
+        assert box.alert(number) is not None
+    box.keeper.close(30)
+    report = verify(disk)
+    assert report.intact
+    assert report.pruned["free space"] >= 1
+
+
+def test_an_alert_that_an_earlier_life_never_wrote_is_in_the_chain_all_the_same(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    assert box.alert(1) is not None
+    box.keeper.orphan(raised(1))  # its end comes to the sink too
+    box.keeper.orphan(raised(2))
+    box.keeper.orphan(raised(2))
+    box.keeper.close(30)
+    assert [entry["status"] for entry in read_entries(tmp_path)] == ["complete", "incomplete"]
+    assert verify(tmp_path).intact
+
+
+def test_the_desk_shows_plays_checks_and_remembers(tmp_path: Path) -> None:
+    _, path = record(tmp_path, 1, hops=4)
+    inside = SimpleNamespace(model=SimpleNamespace(digest="ab" * 32, front_end=FrontEndConfig()))
+    desk = EvidenceDesk(inside, Chain(tmp_path), "full", None)  # type: ignore[arg-type]  no daemon runs
+    (kept,) = desk.alerts(10)
+    key = kept.alert.id
+    assert (key, kept.playable, kept.pictured) == (raised(1).id, True, True)
+    recording, picture = desk.recording(key), desk.picture(key)
+    assert recording is not None
+    assert recording.path == path
+    assert picture is not None
+    assert desk.verify(key).state == "intact"
+    assert desk.acknowledge(key, Acknowledgement("ann", "2026-11-21T09:00:00Z")).acknowledged.by == "ann"
+    assert desk.acknowledge(key, Acknowledgement("bob", "2026-11-21T09:01:00Z")).acknowledged.by == "ann"
+    again = EvidenceDesk(inside, Chain(tmp_path), "full", None)  # type: ignore[arg-type]
+    assert again.get(key).acknowledged.by == "ann"
+    assert verify(tmp_path).intact
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert again.verify(key).state == "changed"
+    path.unlink()
+    assert again.verify(key).state == "missing"

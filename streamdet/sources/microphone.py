@@ -30,6 +30,7 @@ __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 
 POLL_SECONDS: Final = 0.25
 FIRST_SECONDS: Final = 5.0  # PulseAudio may take two until the first callback
+SETTLE_SECONDS: Final = 0.4  # of a device's first sound is looked at together
 STALL_SECONDS: Final = 2.0  # no callback for this long: gone, whatever PortAudio says
 REPEAT_SECONDS: Final = 60.0
 LOSS_SECONDS: Final = 10.0
@@ -223,7 +224,7 @@ class _Hearing:
         self._rate = 0
         self._clock = SampleClock(1)
         self._meter = DriftMeter(1)
-        self._position = 0
+        self._position = self._owed = 0
         self._complaint = ""
         self._quiet = Quiet(REPEAT_SECONDS)
         self._loss_quiet = Quiet(LOSS_SECONDS)
@@ -237,11 +238,16 @@ class _Hearing:
         """
         self._begin(way)
         since, heard = time.monotonic(), False
+        first = list[Sound]()
         while not stop.is_set():
             chunks = self._sounds(session.take(POLL_SECONDS))
             now = time.monotonic()
+            if chunks and not heard:
+                first += chunks
+                chunks = first if first[-1].at - first[0].at >= SETTLE_SECONDS else []
+                since = now
             if chunks:
-                missed = 0 if heard else self._missed(chunks[0], way)
+                missed = 0 if heard else self._missed(chunks, way)
                 if not heard:
                     heard, self._complaint = True, ""
                     backoff.reset()
@@ -254,6 +260,8 @@ class _Hearing:
                 raise SourceError(f"no sound from {way.device.name!r}")
 
     def _begin(self, way: _Way) -> None:
+        if way.rate == self._rate:
+            self._owed += self._clock.owed
         drift = self._meter.drift if way.rate == self._rate else None
         self._rate, self._clock, self._meter = way.rate, SampleClock(way.rate), DriftMeter(way.rate, drift)
         self._position = 0
@@ -278,11 +286,17 @@ class _Hearing:
                 self._counts["xruns"] += 1
         return [record for record in records if isinstance(record, Sound)]
 
-    def _missed(self, first: Sound, way: _Way) -> int:
-        """Count the samples of the time since the device was open last; being away was told already."""
+    def _missed(self, chunks: Sequence[Sound], way: _Way) -> int:
+        """Count the samples of the time since the device was open last; being away was told already.
+
+        A device begins with a burst of what it held until somebody listened: the least late of the first chunks tells
+        when its sound really began.
+        """
         if self._last is None:
             return 0
-        missed = max(0, round((first.at - self._last) * way.rate) - way.frames(first))
+        begun = min(chunk.at - (chunk.position + way.frames(chunk)) / way.rate for chunk in chunks)
+        missed = max(0, round((begun - self._last) * way.rate)) + self._owed
+        self._owed = 0
         self._told += missed
         return missed
 

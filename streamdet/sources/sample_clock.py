@@ -26,6 +26,11 @@ class SampleClock:
         self._excess_since: float | None = None
         self._least = 0.0
 
+    @property
+    def owed(self) -> int:
+        """Samples that are probably lost, though not for long enough to be sure; for when no more will come."""
+        return 0 if self._excess_since is None else round(self._least)
+
     def add(self, count: int, at: float) -> int:
         """Count samples that came at monotonic time ``at``; return how many must have been lost."""
         if self._begun is None:

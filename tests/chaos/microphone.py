@@ -27,7 +27,8 @@ from tests.streamdet.pulse import FakeMicrophone, missing
 NAMES = ("first", "second")
 RETURN_SECONDS = 5.0
 PATIENCE = 60.0
-CLOCK_SECONDS = 0.2  # by how much each opening may be off
+SETTLE_SECONDS = 2.5  # until what the last suspension cost is sure to be lost
+CLOCK_SECONDS = 0.1  # by how much each opening may be off
 WARM_UP = 0.2  # of the rounds, after which nothing may grow
 
 
@@ -117,6 +118,7 @@ def _break_often(outcome: Outcome, microphone: FakeMicrophone, hearers: list[Hea
         outcome.returns.append(round(max(hearer.wait(back + 0.1) for hearer in hearers), 2))
         if number + 1 == max(1, int(WARM_UP * outcome.rounds)):
             settled = _held()
+    time.sleep(SETTLE_SECONDS)
     assert settled is not None
     now = _held()
     outcome.threads, outcome.descriptors, outcome.processes = (int(now[i] - settled[i]) for i in range(3))

@@ -170,24 +170,24 @@ def test_a_stream_far_behind_does_not_starve_the_others(speech: np.ndarray) -> N
 
 def test_a_hop_waits_for_company_but_not_longer_than_it_may(speech: np.ndarray) -> None:
     engine = SlowEngine(0.0)
-    pipeline = make_pipeline(engine, [], gather=0.25)
+    pipeline = make_pipeline(engine, [], gather=2.0)
     for name in ("a", "b", "c"):
         pipeline.push(Block(name, speech[:100], 16_000))  # three streams are open, two have a hop
+    begin = time.monotonic()
     pipeline.push(Block("a", speech[:HOP], 16_000))
     later = threading.Timer(0.05, lambda: pipeline.push(Block("b", speech[:HOP], 16_000)))
     later.start()
-    begin = time.monotonic()
-    pipeline.wait(5.0)
+    pipeline.wait(60.0)
     waited = time.monotonic() - begin
     pipeline.tick()
     later.join()
     assert engine.batches == [2]
-    assert 0.2 < waited < 2.0
+    assert 1.9 < waited < 30.0
     for name in ("a", "b", "c"):
         pipeline.push(Block(name, speech[:HOP], 16_000))
     begin = time.monotonic()
-    pipeline.wait(5.0)  # all are there, nobody to wait for
-    assert time.monotonic() - begin < 0.2
+    pipeline.wait(60.0)  # all are there, nobody to wait for
+    assert time.monotonic() - begin < 1.5
 
 
 @pytest.mark.parametrize("streams", [1_100])

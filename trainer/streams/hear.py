@@ -111,9 +111,10 @@ def listen(model: Path, streams: dict[str, FloatArray]) -> dict[str, Array]:
         column, judgement = seen.column, seen.judgement
         rows[seen.stream].append((judgement.media_time, column.logit, column.attention, column.speech, column.lost))
 
-    pipeline = Pipeline(
-        OnnxEngine(model, max_batch=TOGETHER), lambda _="": Judge(), _ignore, batch=TOGETHER, taps=(observe,)
-    )
+    def judge(_: str = "") -> Judge:
+        return Judge()
+
+    pipeline = Pipeline(OnnxEngine(model, max_batch=TOGETHER), judge, _ignore, batch=TOGETHER, taps=(observe,))
     for begin in range(0, max(map(len, streams.values())), RATE):
         for name, samples in streams.items():
             if begin < len(samples):

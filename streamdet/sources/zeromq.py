@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from streamdet.audio.block import Block, Item, Status
 from streamdet.endpoint import is_exposed
-from streamdet.errors import ConfigError, FormatError, SourceError
+from streamdet.errors import ConfigError, DependencyError, FormatError, SourceError
 from streamdet.features.logmel import FloatArray
 from streamdet.keys import Curve, KeyRing, curve_from
 from streamdet.sources.address import Address, Options, stream_name
@@ -383,7 +383,7 @@ class _Hub:
     def _decode(self, stream: _Stream, header: AudioHeader, payload: bytes) -> FloatArray | None:
         try:
             return stream.decoder.decode(payload, wire_format=header.format, rate=header.rate, channels=header.channels)
-        except FormatError as error:
+        except (FormatError, DependencyError) as error:  # who sends Opus where PyAV is absent harms nobody else
             self._why = str(error)
             return None
 

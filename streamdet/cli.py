@@ -384,6 +384,79 @@ def reload(
     run_reload(pid, pidfile)
 
 
+@app.command()
+def tune(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Sound files, or folders of them; everybody human.", metavar="PATH...")
+    ] = None,
+    store: StoreOption = None,
+    since: Annotated[str | None, typer.Option(help="Stored scores from then on: 12h, or an ISO date (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to then.")] = None,
+    stream: Annotated[list[str] | None, typer.Option("--stream", help="Only this stream; repeatable.")] = None,
+    false_alarms: Annotated[str, typer.Option(help="Most that are wanted of one stream: 1/day, 0.5/hour.")] = "1/day",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file whose settings hold.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the proposal to --config; comments stay.")] = False,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose thresholds from sound in which everybody is human, for a wanted rate of false alarms.
+
+    Takes sound files, or the scores of the event store. Needs 72 hours of audio, over all streams, to promise one false
+    alarm a day; with less it says so.
+
+    Examples:
+        streamdet tune recordings/ --false-alarms 1/hour
+
+        streamdet tune --since 12h --false-alarms 1/day --config /etc/streamdet/streams.toml --write
+
+        streamdet tune --store events.db --since 2026-11-20T20:00 --until 2026-11-21T06:00 --json
+    """
+    from streamdet.assembly import find_store
+    from streamdet.commands.tune import Stored, run_tune
+
+    if write and config is None:
+        raise ConfigError("--write needs --config FILE")
+    where = paths or Stored(path=find_store(store), since=since, until=until, streams=stream or ())
+    settings = _settings(config, model=model)
+    run_tune(settings, where, rate=false_alarms, write=config if write else None, as_json=as_json)
+
+
+@app.command()
+def report(
+    day: Annotated[str, typer.Argument(help="today, yesterday or 2026-11-21 (UTC).")] = "yesterday",
+    store: StoreOption = None,
+    output: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write a day out of the event store as one HTML file that needs nothing else.
+
+    Examples:
+        streamdet report yesterday --out report.html
+
+        streamdet report 2026-11-21 --store events.db
+    """
+    from streamdet.assembly import find_store
+    from streamdet.commands.report import run_report
+
+    run_report(day, find_store(store), output)
+
+
+@app.command()
+def shadow(
+    since: Annotated[str, typer.Option(help="From then on: 2h, 7d, or an ISO date and time (UTC).")] = "24h",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the model of `[shadow]` compared with the one that alarms, out of the event store.
+
+    Examples:
+        streamdet shadow --since 12h
+    """
+    from streamdet.assembly import find_store
+    from streamdet.commands.report import run_shadow
+
+    run_shadow(find_store(store), since, as_json=as_json)
+
+
 @app.command("check-config")
 def check_config(
     path: Annotated[Path | None, typer.Argument(help="TOML file of `listen --config`.", metavar="FILE")] = None,

@@ -49,6 +49,13 @@ class AlarmSection(Section):
     update: float = Field(5.0, gt=0.0, le=3600.0, description="Seconds between updates of a raised alert")
 
 
+class ShadowSection(Section):
+    """``[shadow]``: a second model that is scored and compared, and never alarms; see docs/operation.md."""
+
+    model: Path | None = Field(None, description="Model file; no shadow where absent")
+    every: float = Field(300.0, ge=1.0, le=86_400.0, description="Seconds between two events with what was found")
+
+
 class StreamWindowSection(Section):
     """``[stream.windows]``: what differs for some streams; the rest is as in ``[windows]``."""
 
@@ -235,6 +242,7 @@ class Config(Section):
     security: SecuritySection = SecuritySection()
     windows: WindowSection = WindowSection()
     alarm: AlarmSection = AlarmSection()
+    shadow: ShadowSection = ShadowSection()
     overload: OverloadSection = OverloadSection()
     web: WebSection = WebSection()
     metrics: MetricsSection = MetricsSection()

@@ -40,6 +40,7 @@ from streamdet.parts import KeepsEvidence
 from streamdet.pipeline import Pipeline
 from streamdet.placement import Placement
 from streamdet.reload import Origin, Reloader
+from streamdet.shadow.shadows import Shadows
 from streamdet.sinks.base import Sink
 from streamdet.sinks.fanout import Fanout
 from streamdet.sinks.jsonl import JsonLinesSink
@@ -157,8 +158,12 @@ class Listener:
         self._threads = [SourceThread(source, self._crew) for source in sources]
         self._reloader = None if origin is None else Reloader(config, origin)
         self._reload_asked = False
+        self._shadows: Shadows | None = None
+        if config.shadow.model is not None:
+            self._shadows = Shadows(config, config.shadow.model, self._crew.pipelines)
         self._notifier = Notifier()
         self._began = self._health_due = time.monotonic()
+        self._shadow_due = self._began + config.shadow.every
 
     def _make_crew(self, config: Config) -> Crew:
         judge = judge_maker(config, self.model)
@@ -202,6 +207,8 @@ class Listener:
             for part in self._parts:
                 part.start(self)
             give_back_memory()
+            if self._shadows is not None:
+                self._shadows.start()
             self._crew.start()
             for thread in self._threads:
                 thread.start()
@@ -233,6 +240,8 @@ class Listener:
         if now - self._crew.quiet_since < STALL_LIMIT:
             self._notifier.watchdog()
         self._watch_load(now)
+        if self._shadows is not None and now >= self._shadow_due:
+            self._tell_shadows(self._shadows)
         if self._reload_asked:
             self._reload()
         self._tell_state()
@@ -287,6 +296,38 @@ class Listener:
             self._reloader.reload(self)
             self._notifier.ready("listening")
 
+    def _tell_shadows(self, shadows: Shadows) -> None:
+        self._shadow_due = time.monotonic() + shadows.every
+        log.info("shadow", **shadows.comparison().detail())
+        self.tell("live", shadows.text(), shadows.detail())
+
+    @property
+    def shadows(self) -> Shadows | None:
+        """The second model that is compared, if there is one."""
+        return self._shadows
+
+    def pipelines(self) -> Sequence[Pipeline]:
+        """List the pipelines that score."""
+        return self._crew.pipelines
+
+    def replace_shadows(self, shadows: Shadows | None) -> None:
+        """Compare with these from now on, or with none."""
+        if self._shadows is not None:
+            self._tell_shadows(self._shadows)
+            self._shadows.close()
+        self._shadows = shadows
+        if shadows is not None:
+            shadows.start()
+            self._shadow_due = time.monotonic() + shadows.every
+
+    def swap(self, settings: Settings) -> None:
+        """Make the shadow the model, and have no shadow any more."""
+        if self._shadows is not None:
+            self._tell_shadows(self._shadows)
+            self._shadows.settings = settings
+            self._engines = self._shadows.swap()
+            self._shadows = None
+
     @property
     def patient(self) -> bool:
         """Whether scoring holds the sources up, since none sets its own pace."""
@@ -328,6 +369,9 @@ class Listener:
         try:
             self._crew.finish("stopped", FAREWELL_SECONDS)
         finally:
+            if self._shadows is not None:
+                self._tell_shadows(self._shadows)
+                self._shadows.close()
             self._watch_load(time.monotonic())
             self._tell_state()
             self._sequencer.next(DAEMON)

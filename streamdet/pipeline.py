@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_all
 from dataclasses import dataclass, field
@@ -55,6 +55,7 @@ class _Stream:
     judge: Judge
     slot: int
     totals: Totals
+    restarted: bool = False  # with the hop that comes next
     missing: float = 0.0  # seconds lost in a row until now
     heard_at: float = 0.0  # when the last hop's end arrived, seconds since the epoch
     held: list[_Held] = field(default_factory=list)
@@ -197,6 +198,14 @@ class Pipeline:
     def retune(self, manner: Callable[[str], Manner], judge: JudgeMaker) -> None:
         """Judge differently from the next hop on, by the name of the stream; nothing that was heard is lost."""
         self.order(lambda: self._retune(manner, judge))
+
+    def add_tap(self, tap: Tap) -> None:
+        """Show a tap every hop from now on."""
+        self._taps = (*self._taps, tap)
+
+    def remove_tap(self, tap: Tap) -> None:
+        """Show a tap no more hops."""
+        self._taps = tuple(other for other in self._taps if other != tap)
 
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
@@ -346,6 +355,38 @@ class Pipeline:
         for name, stream in self._streams.items():
             stream.judge.adopt(manner(name))
 
+    def replace_engine(
+        self,
+        engine: Engine,
+        twins: Mapping[str, tuple[int, Judge]],
+        manner: Callable[[str], Manner],
+        judge: JudgeMaker,
+    ) -> None:
+        """Score with another engine from the next hop on; the one before is closed. For the scoring thread only.
+
+        Args:
+            engine: has heard the same sound; its front end is the same.
+            twins: slot of each stream in it, and the judge that followed it there. Alerts go on.
+            manner: how a stream is judged from now on, by its name.
+            judge: makes the judge of a new stream.
+        """
+        moves, left = {}, dict(twins)
+        for name, stream in self._streams.items():
+            slot, other = left.pop(name, (None, None))
+            if slot is None or other is None:
+                slot = engine.allocate()
+                engine.reset(slot)
+            else:
+                stream.judge.succeed(other)
+            stream.judge.adopt(manner(name))
+            moves[stream.slot] = slot
+            stream.slot = slot
+        for slot, _ in left.values():
+            engine.release(slot)
+        before, self.engine, self._judge = self.engine, engine, judge
+        self._scorer.replace(engine, moves)
+        before.close()
+
     def _score(self, streams: list[_Stream]) -> int:
         before = self.hops
         heard = [(stream, hop) for stream in streams if (hop := self._next_hop(stream)) is not None]
@@ -398,6 +439,7 @@ class Pipeline:
         at = stream.voice.seconds(hop.end - len(hop.samples))
         self._tell_alerts(stream, stream.judge.restart(at))
         self._scorer.reset(stream.slot)
+        stream.restarted = True
 
     def _decide(self, stream: _Stream, hop: Hop, column: Column, features: FloatArray | None) -> None:
         at = stream.voice.seconds(hop.end)
@@ -425,7 +467,8 @@ class Pipeline:
             )
         )
         for tap in self._taps:
-            tap(Heard(stream.voice.name, hop, features, column, judgement))
+            tap(Heard(stream.voice.name, hop, features, column, judgement, stream.restarted))
+        stream.restarted = False
         self._tell_alerts(stream, judgement.alerts)
 
     def _tell_alerts(self, stream: _Stream, transitions: Iterable[Transition]) -> None:

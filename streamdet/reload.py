@@ -13,9 +13,11 @@ from streamdet.config import Config
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.errors import ConfigError, StreamdetError
 from streamdet.events import StatePhase
-from streamdet.settings.changes import Changes, changes, running
+from streamdet.pipeline import Pipeline
+from streamdet.settings.changes import LIVE, Changes, changes, running
 from streamdet.settings.digest import config_digest
 from streamdet.settings.sources import check_names, make_source
+from streamdet.shadow.shadows import Shadows
 from streamdet.sources.base import Source
 
 log = structlog.get_logger(__name__)
@@ -51,6 +53,23 @@ class Host(Protocol):
 
     def retune(self, settings: Settings, max_streams: int | None) -> None:
         """Judge like this from the next hop on."""
+        ...
+
+    @property
+    def shadows(self) -> Shadows | None:
+        """The second model that is compared, if there is one."""
+        ...
+
+    def pipelines(self) -> Sequence[Pipeline]:
+        """List the pipelines that score."""
+        ...
+
+    def replace_shadows(self, shadows: Shadows | None) -> None:
+        """Compare with these from now on, or with none."""
+        ...
+
+    def swap(self, settings: Settings) -> None:
+        """Make the shadow the model, and have no shadow any more."""
         ...
 
     def source_names(self) -> Sequence[str]:
@@ -92,17 +111,38 @@ class Reloader:
 
     def _apply(self, host: Host) -> Changes:
         after = self._origin.read()
-        done = changes(self._config, after)
-        after = running(self._config, after)
-        settings = Settings(after, host.model)
+        swapped = self._swapped(host.shadows, after)
+        live = LIVE | {"model"} if swapped is not None else LIVE
+        done = changes(self._config, after, live)
+        after = running(self._config, after, live)
+        settings = Settings(after, host.model if swapped is None else swapped.info)
+        shadows = None if swapped is not None else self._shadows(host, after)
         removed = [make_source(section, self._config).name for section in done.removed]
         added = [make_source(section, after, speed=self._origin.speed) for section in done.added]
         self._check_sources(host, removed, added)
         # Nothing can be refused from here on.
+        if after.shadow.model != self._config.shadow.model and swapped is None:
+            host.replace_shadows(shadows)
         self._config = after
+        if swapped is not None:
+            host.swap(settings)
         host.retune(settings, after.max_streams)
         host.replace_sources(removed, added)
         return done
+
+    def _swapped(self, shadows: Shadows | None, after: Config) -> Shadows | None:
+        """Return the shadow that is to become the model, if that is what the file says."""
+        if after.model == self._config.model or shadows is None or shadows.model != after.model:
+            return None
+        shadows.check_warm()
+        return shadows
+
+    def _shadows(self, host: Host, after: Config) -> Shadows | None:
+        """Load another shadow, if the file names one."""
+        wanted = after.shadow.model
+        if wanted is None or wanted == self._config.shadow.model:
+            return None
+        return Shadows(after, wanted, host.pipelines())
 
     def _check_sources(self, host: Host, removed: Sequence[str], added: Sequence[Source]) -> None:
         left = [name for name in host.source_names() if name not in removed]

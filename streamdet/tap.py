@@ -28,6 +28,7 @@ class Heard:
     features: FloatArray | None
     column: Column
     judgement: Judgement
+    restarted: bool = False  # everything before it was forgotten, after a long gap
 
 
 Tap = Callable[[Heard], None]

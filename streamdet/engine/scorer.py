@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,18 @@ class HopScorer:
         self._context[slot], self._level[slot] = fresh.context[0], fresh.level[0]
         self._speech[slot] = 0.0
         self.engine.reset(slot)
+
+    def replace(self, engine: Engine, moves: Mapping[int, int]) -> None:
+        """Score with another engine, of the same front end; ``moves`` says which slot each of the old ones becomes.
+
+        What front end and voice activity remember of a stream moves along.
+        """
+        size = max(moves.values(), default=-1) + 1
+        fresh = self.front_end.start(size)
+        context, level, speech = fresh.context, fresh.level, self._voice_activity.start(size)
+        for old, new in moves.items():
+            context[new], level[new], speech[new] = self._context[old], self._level[old], self._speech[old]
+        self._context, self._level, self._speech, self.engine = context, level, speech, engine
 
     def close(self, slot: int) -> None:
         """Give a stream's slot back."""

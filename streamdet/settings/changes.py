@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streamdet.config import Config, SourceSection
 
-LIVE: Final = frozenset({"windows", "alarm", "operating_point", "stream", "source", "max_streams"})
+LIVE: Final = frozenset({"windows", "alarm", "operating_point", "stream", "source", "max_streams", "shadow"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +33,22 @@ class Changes:
         return "; ".join(told) or "nothing changed"
 
 
-def changes(before: Config, after: Config) -> Changes:
-    """Compare two configurations."""
+def changes(before: Config, after: Config, live: frozenset[str] = LIVE) -> Changes:
+    """Compare two configurations; what is not ``live`` needs a restart."""
     old, new = _flat(before), _flat(after)
     differ = [key for key in new.keys() | old.keys() if old.get(key) != new.get(key)]
     top = {key: key.split(".")[0] for key in sorted(differ)}
     return Changes(
-        applied=tuple(_told(key, old, new) for key, head in top.items() if head in LIVE and head != "source"),
-        restart=tuple(key for key, head in top.items() if head not in LIVE),
+        applied=tuple(_told(key, old, new) for key, head in top.items() if head in live and head != "source"),
+        restart=tuple(key for key, head in top.items() if head not in live),
         added=tuple(section for section in after.source if section not in before.source),
         removed=tuple(section for section in before.source if section not in after.source),
     )
 
 
-def running(before: Config, after: Config) -> Config:
+def running(before: Config, after: Config, live: frozenset[str] = LIVE) -> Config:
     """Return what runs after a reload: ``after``, except for what needs a restart."""
-    kept = {name: getattr(before, name) for name in Config.model_fields if name not in LIVE}
+    kept = {name: getattr(before, name) for name in Config.model_fields if name not in live}
     return after.model_copy(update=kept)
 
 

@@ -116,7 +116,7 @@ def test_a_crash_is_followed_by_a_restart_however_often(service: Machine) -> Non
 def test_stop_is_clean_and_quick(service: Machine) -> None:
     began = time.monotonic()
     service.run("systemctl", "stop", UNIT)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert service.property(UNIT, "Result") == "success", service.log(UNIT)
     service.run("systemctl", "start", UNIT)
     assert service.property(UNIT, "ActiveState") == "active"

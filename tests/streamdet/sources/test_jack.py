@@ -70,4 +70,4 @@ def test_a_killed_jackd_is_left_and_found_again(jack: Jack, read: Read) -> None:
     assert reader.statuses()[-1].phase in ("live", "degraded")
     assert max(block.lost for block in reader.blocks()) > RATE
     assert psutil.Process().num_fds() <= descriptors
-    assert reader.finish() < 3
+    assert reader.finish() < 30

@@ -59,52 +59,102 @@ def main() -> None:
 def listen(
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", "-s", help="mic:NAME, rtp://HOST:PORT, zmq://HOST:PORT, file:PATH or -; repeatable."),
+        typer.Option(
+            "--source",
+            "-s",
+            help="mic:NAME, rtp://HOST:PORT, zmq://HOST:PORT, file:PATH or -; repeatable.",
+            rich_help_panel="Sources",
+        ),
     ] = None,
     device: Annotated[
-        list[str] | None, typer.Option("--device", "-d", help="Microphone, by number or part of its name; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--device", "-d", help="Microphone, by number or part of its name; repeatable.", rich_help_panel="Sources"
+        ),
     ] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Play the bundled demo conversation.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play the bundled demo conversation.", rich_help_panel="Sources")
+    ] = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with sources and settings.")] = None,
     publish: Annotated[
-        str | None, typer.Option(help=f"ZeroMQ endpoint of the events; {DEFAULT_ENDPOINT} by default, `none` for none.")
+        str | None,
+        typer.Option(
+            help=f"ZeroMQ endpoint of the events; {DEFAULT_ENDPOINT} by default, `none` for none.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     web: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the live page, such as 127.0.0.1:8765; off by default.")
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the live page, such as 127.0.0.1:8765; off by default.", rich_help_panel="Output"
+        ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="HOST:PORT of /metrics, /healthz and /readyz, such as 127.0.0.1:9464.")
+        str | None,
+        typer.Option(
+            help="HOST:PORT of /metrics, /healthz and /readyz, such as 127.0.0.1:9464.", rich_help_panel="Output"
+        ),
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="SQLite file that keeps the events; none by default, except in a service.")
+        str | None,
+        typer.Option(
+            help="SQLite file that keeps the events; none by default, except in a service.", rich_help_panel="Storage"
+        ),
     ] = None,
     evidence: Annotated[
-        str | None, typer.Option(help="Folder for recordings of alerts, chained and checkable; off by default.")
+        str | None,
+        typer.Option(
+            help="Folder for recordings of alerts, chained and checkable; off by default.", rich_help_panel="Storage"
+        ),
     ] = None,
     replay: Annotated[
-        str | None, typer.Option(help="ZeroMQ endpoint where subscribers get what they missed; needs a store.")
+        str | None,
+        typer.Option(
+            help="ZeroMQ endpoint where subscribers get what they missed; needs a store.", rich_help_panel="Storage"
+        ),
     ] = None,
     keys: Annotated[
-        str | None, typer.Option(help="Key directory (`streamdet keys make`): only its clients may connect.")
+        str | None,
+        typer.Option(
+            help="Key directory (`streamdet keys make`): only its clients may connect.", rich_help_panel="Output"
+        ),
     ] = None,
     model: ModelOption = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="auto, onnx-cpu, onnx-cuda, onnx-tensorrt or tensorrt; see `streamdet engine list`."),
+        typer.Option(
+            help="auto, onnx-cpu, onnx-cuda, onnx-tensorrt or tensorrt; see `streamdet engine list`.",
+            rich_help_panel="Performance",
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scoring threads, each on a core of its own.")] = None,
-    speed: Annotated[str | None, typer.Option(help="Pace of files: `real` or `max`.")] = None,
-    window: Annotated[list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.")] = None,
-    raise_at: Annotated[float | None, typer.Option("--raise", help="Smoothed p_fake that raises an alert.")] = None,
-    clear_at: Annotated[float | None, typer.Option("--clear", help="Smoothed p_fake that clears it.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Scoring threads, each on a core of its own.", rich_help_panel="Performance"),
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Pace of files: `real` or `max`.", rich_help_panel="Sources")
+    ] = None,
+    window: Annotated[
+        list[float] | None, typer.Option(help="Window in seconds, 3 to 10; up to twice.", rich_help_panel="Decision")
+    ] = None,
+    raise_at: Annotated[
+        float | None, typer.Option("--raise", help="Smoothed p_fake that raises an alert.", rich_help_panel="Decision")
+    ] = None,
+    clear_at: Annotated[
+        float | None, typer.Option("--clear", help="Smoothed p_fake that clears it.", rich_help_panel="Decision")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many seconds.")] = None,
     as_json: Annotated[
-        bool | None, typer.Option("--json/--live", help="JSON lines or live lines; live on a terminal by default.")
+        bool | None,
+        typer.Option(
+            "--json/--live", help="JSON lines or live lines; live on a terminal by default.", rich_help_panel="Output"
+        ),
     ] = None,
 ) -> None:
     """Judge live sound and publish events until Ctrl-C.
 
     Examples:
+
         streamdet listen --demo
 
         streamdet listen --demo --web 127.0.0.1:8765
@@ -152,7 +202,7 @@ def listen(
 
 @app.command()
 def scan(
-    paths: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Sound files, or folders of them.", metavar="PATH")],
     model: ModelOption = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings.")] = None,
     as_json: JsonOption = False,
@@ -160,6 +210,7 @@ def scan(
     """Score files and folders; exits with 3 where a file could not be read, after scoring all others.
 
     Examples:
+
         streamdet scan call.wav
 
         streamdet scan recordings/ --json | jq -r 'select(.p_fake > 0.5) | .path'
@@ -181,6 +232,7 @@ def watch(
     """Show the streams and alerts of a running streamdet, live.
 
     Examples:
+
         streamdet watch
 
         streamdet watch tcp://10.0.0.5:5560 --json
@@ -212,6 +264,7 @@ def events(
     """Show, export and prune what the event store has, also while `listen` writes it; oldest first.
 
     Examples:
+
         streamdet events --since 2h
 
         streamdet events --since 2026-11-21T06:00 --until 2026-11-21T07:00 --kind all --json > morning.jsonl
@@ -244,6 +297,7 @@ def events_prune(
     """Delete old events, a few at a time, so that a running `listen` is not held up.
 
     Examples:
+
         streamdet events prune --before 30d
 
         streamdet events prune --megabytes 100 --store events.db
@@ -259,6 +313,7 @@ def evidence_list(directory: EvidenceOption = None, as_json: JsonOption = False)
     """List the recordings that are kept, the oldest first.
 
     Examples:
+
         streamdet evidence list --dir recordings
     """
     from streamdet.commands.evidence import find_folder, run_list
@@ -275,6 +330,7 @@ def evidence_show(
     """Show one recording: its alert's events, what heard it, its files.
 
     Examples:
+
         streamdet evidence show 3f2a91c0 --dir recordings
     """
     from streamdet.commands.evidence import find_folder, run_show
@@ -292,6 +348,7 @@ def evidence_verify(
     """Check that every recording is there and as it was written; exits with 8 where not.
 
     Examples:
+
         streamdet evidence verify --dir recordings
 
         streamdet evidence verify --dir recordings --key desk.pub --json
@@ -312,6 +369,7 @@ def evidence_prune(
     """Delete old recordings; the chain keeps a note of it, so that a check still passes.
 
     Examples:
+
         streamdet evidence prune --days 30 --dir recordings
     """
     from streamdet.commands.evidence import find_folder, run_prune
@@ -327,6 +385,7 @@ def evidence_key_make(path: Annotated[Path, typer.Argument(help="File to write; 
     """Make an Ed25519 key that signs recordings.
 
     Examples:
+
         streamdet evidence key make /etc/streamdet/evidence.key
     """
     from streamdet.commands.evidence import run_make_key
@@ -342,6 +401,7 @@ def keys_make(
     """Make keys for a client; the first time also the server's.
 
     Examples:
+
         streamdet keys make desk --dir /etc/streamdet/keys
 
         streamdet listen --demo --keys /etc/streamdet/keys
@@ -356,6 +416,7 @@ def keys_list(directory: KeysOption = Path("keys"), as_json: JsonOption = False)
     """List who may connect.
 
     Examples:
+
         streamdet keys list --dir /etc/streamdet/keys
     """
     from streamdet.commands.keys import run_list
@@ -373,6 +434,7 @@ def reload(
     What came of it is a line of its log and a state event of the stream `*`.
 
     Examples:
+
         streamdet reload
 
         streamdet check-config streams.toml && streamdet reload 4711
@@ -387,7 +449,7 @@ def reload(
 @app.command()
 def tune(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Sound files, or folders of them; everybody human.", metavar="PATH...")
+        list[Path] | None, typer.Argument(help="Sound files, or folders of them; everybody human.", metavar="PATH")
     ] = None,
     store: StoreOption = None,
     since: Annotated[str | None, typer.Option(help="Stored scores from then on: 12h, or an ISO date (UTC).")] = None,
@@ -405,6 +467,7 @@ def tune(
     alarm a day; with less it says so.
 
     Examples:
+
         streamdet tune recordings/ --false-alarms 1/hour
 
         streamdet tune --since 12h --false-alarms 1/day --config /etc/streamdet/streams.toml --write
@@ -430,6 +493,7 @@ def report(
     """Write a day out of the event store as one HTML file that needs nothing else.
 
     Examples:
+
         streamdet report yesterday --out report.html
 
         streamdet report 2026-11-21 --store events.db
@@ -449,6 +513,7 @@ def shadow(
     """Show how the model of `[shadow]` compared with the one that alarms, out of the event store.
 
     Examples:
+
         streamdet shadow --since 12h
     """
     from streamdet.assembly import find_store
@@ -470,6 +535,7 @@ def check_config(
     Exits with 0 where `listen` would run, warnings or not; else with the code of the first error.
 
     Examples:
+
         streamdet check-config /etc/streamdet/streams.toml
 
         streamdet check-config streams.toml --json | jq .settings
@@ -495,6 +561,7 @@ def devices(
     """List the microphones that `--device` takes, or say why one is missing.
 
     Examples:
+
         streamdet devices
 
         streamdet devices --explain
@@ -511,6 +578,7 @@ def schema() -> None:
     """Print the JSON Schema of the events.
 
     Examples:
+
         streamdet schema > events.schema.json
     """
     from streamdet.events import schema as event_schema
@@ -549,6 +617,7 @@ def bench(
     published JSON. Windows in ONNX Runtime need the `onnx` package, those in torch `torch`; without, they are left out.
 
     Examples:
+
         streamdet bench
 
         streamdet bench --quick
@@ -588,6 +657,7 @@ def engine_list(
     """List the engines: which can run the model here, why the others cannot, which one is taken.
 
     Examples:
+
         streamdet engine list
 
         streamdet engine list --model gpu.onnx --json
@@ -607,6 +677,7 @@ def engine_build(
     """Build the TensorRT plan of a model for this machine's GPU; `listen` takes it from then on.
 
     Examples:
+
         streamdet engine build --model gpu-fp16.onnx --batch 512
     """
     from streamdet.commands.engine import run_engine_build
@@ -622,6 +693,7 @@ def model_info(
     """Show what a model file says of itself: front end, calibration, thresholds, figures, digest.
 
     Examples:
+
         streamdet model info
 
         streamdet model info my-model.onnx --json

@@ -186,9 +186,6 @@ class Panel:
     def _details(self, line: Line) -> Group:
         source = f"{line.phase}: {line.reason}" if line.phase else ""
         parts: list[RenderableType] = [Text(line.name, style="bold"), Text(source)]
-            Text(line.name, style="bold"),
-            Text(f"{line.phase}: {line.reason}" if line.phase else ""),
-        ]
         if line.score is not None:
             score = line.score
             parts.append(Text(f"{clock(score.media_time)} of audio, {line.alerts} alerts since this watch began"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from streamdet.decide.calibrate import log_odds
+from streamdet.decide.calibrate import log_odds, probability
 from streamdet.errors import ConfigError
 from streamdet.events import AlertPhase, AlertReason
 
@@ -41,7 +41,8 @@ class AlarmConfig:
 
     def __post_init__(self) -> None:
         if self.clear_at >= self.raise_at:
-            raise ConfigError(f"alarm: clear_at {self.clear_at:g} must lie below raise_at {self.raise_at:g}")
+            asked = f"clear {probability(self.clear_at):.3g} must lie below raise {probability(self.raise_at):.3g}"
+            raise ConfigError(f"alarm: {asked} (log-odds {self.clear_at:.3g} and {self.raise_at:.3g})")
         if min(self.min_seconds, self.cooldown_seconds) < 0:
             raise ConfigError("alarm: min_seconds and cooldown_seconds must not be negative")
         if min(self.update_seconds, self.silence_seconds, self.max_seconds) <= 0:

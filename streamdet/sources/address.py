@@ -107,7 +107,7 @@ class Options:
 
     def _wrong(self, name: str, value: str | None, wanted: str) -> ConfigError:
         shown = "***" if name in SECRET else value
-        return ConfigError(f"{self._owner}: option {name}={shown} must be {wanted}")
+        return ConfigError(f"{self._owner} option {name}={shown} must be {wanted}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def test_only_allowed_moves_are_made(evidence: list[float | None]) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"raise_at": 0.0, "clear_at": 0.0}, "clear_at 0 must lie below raise_at 0"),
+        ({"raise_at": 0.0, "clear_at": 0.0}, "clear 0.5 must lie below raise 0.5"),
         ({"min_seconds": -1.0}, "min_seconds"),
         ({"cooldown_seconds": -1.0}, "cooldown_seconds"),
         ({"update_seconds": 0.0}, "update_seconds"),

@@ -38,7 +38,7 @@ def test_two_microphones_come_back_whatever_happens_to_their_server(monkeypatch:
     outcome = microphone.run(4, seed=3)
     assert max(outcome.returns) < 3 * microphone.RETURN_SECONDS  # this machine may be busy
     assert (outcome.threads, outcome.descriptors, outcome.processes) == (0, 0, 0)
-    assert outcome.opened <= 2 * 5
+    assert outcome.opened <= 2 * (1 + 2 * 4)  # at the start, and twice a round where it comes back in vain
     assert outcome.clock_error < microphone.CLOCK_SECONDS * outcome.opened
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,4 +289,11 @@ def validated(values: dict[str, Any], origin: str) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{origin}: {where}: {first['msg']}") from error
+        raise ConfigError(f"{origin}: {where}: {in_words(first)}") from error
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """Say what pydantic found wrong with one value; a key that is unknown in words of ours."""
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key; `streamdet check-config --reference` lists all"
+    return str(problem["msg"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,5 +23,20 @@ def run_model_info(path: Path, *, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False)
     for key, value in values.items():
-        table.add_row(key, json.dumps(value, indent=1) if isinstance(value, dict) else str(value))
+        table.add_row(key, _figures(value) if key == "figures" else _words(value))
     Console().print(table)
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    """Say what the clips of each split gave; the rest is for programs."""
+    lines = [f"{split}: {_words(found['figures'])}" for split, found in figures.items() if "figures" in found]
+    return "\n".join([*lines, "--json has all of them, with intervals"])
+
+
+def _words(value: object) -> str:
+    """Put a value in words: a line for each table of a table, numbers with four digits."""
+    if isinstance(value, Mapping):
+        nested = any(isinstance(entry, Mapping) for entry in value.values())
+        between, after = ("\n", ":") if nested else (", ", "")
+        return between.join(f"{key}{after} {_words(entry)}" for key, entry in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

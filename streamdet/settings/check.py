@@ -21,7 +21,7 @@ from streamdet.assembly import (
     make_parts,
     store_path,
 )
-from streamdet.config import Config, Section
+from streamdet.config import Config, Section, in_words
 from streamdet.decide.calibrate import probability
 from streamdet.decide.judge import JudgeConfig
 from streamdet.engine.modelfile import ModelInfo, read_model
@@ -99,7 +99,7 @@ class Checker:
             self.found.errors.append(Remark(f"not valid TOML: {error}", "", int(at[1]) if at else None))
         except ValidationError as error:
             for problem in error.errors(include_url=False):
-                self._error(problem["msg"], problem["loc"])
+                self._error(in_words(problem), problem["loc"])
         return None
 
     def _check_sources(self, config: Config) -> None:

@@ -626,7 +626,7 @@ def bench(
 
         streamdet bench -m full-int8.onnx -m full-fp32.onnx --json --plot bench.png > bench.json
 
-        streamdet bench --calibrate --config /etc/streamdet.toml
+        streamdet bench --calibrate --config /etc/streamdet/streams.toml
 
         streamdet bench --engine tensorrt -m gpu-fp16.onnx --streams 32 --streams 512 --streams 8192 --plot gpu.png
     """

@@ -124,10 +124,11 @@ def test_pictures_show_every_step(tmp_path: Path) -> None:
     names = {title.partition(",")[0] for title in panels}
     assert names == {*WaveAugment.STEPS, *FrameAugment.STEPS, "codec with packet loss"}
     for title, frames in panels.items():
-        same = frames.shape == before.shape and np.allclose(frames, before, atol=1e-3)
+        # where it sets in, in the first two frames, an offset is a click
+        same = frames.shape == before.shape and np.allclose(frames[2:], before[2:], atol=1e-3)
         assert same == title.startswith(("polarity", "offset")), title  # which leave the spectrum as it is
     draw(tmp_path / "augment.png", demo_clip())
-    assert 20_000 < (tmp_path / "augment.png").stat().st_size < 400_000
+    assert 20_000 < (tmp_path / "augment.png").stat().st_size < 800_000
 
 
 def test_no_augmentation_can_see_a_label() -> None:

@@ -149,11 +149,12 @@ def test_curves_are_drawn_at_every_evaluation(manifest: Path, cache: Path, tmp_p
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_compiled_network_learns_the_same(cache: Path, tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=2, shortest=64, longest=64)
+    # without dropout: compiled code draws other masks
+    config = replace(CONFIG, steps=2, shortest=64, longest=64, dropout=0.0)
     for compiled in (False, True):
         train(Task(replace(config, compiled=compiled), cache, tmp_path / str(compiled)))
     plain, fast = (weights(tmp_path / str(compiled) / "last.pt") for compiled in (False, True))
-    torch.testing.assert_close(plain["stem.conv.weight"], fast["stem.conv.weight"], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(plain["stem.conv.weight"], fast["stem.conv.weight"], rtol=1e-3, atol=1e-5)
 
 
 def test_excluded_families_and_sources_are_not_drawn(cache: Path, manifest: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,15 +42,18 @@ def run_shadow(store: Path, since: str, *, as_json: bool) -> None:
         StoreError: there is no store, or it cannot be read.
     """
     console = Console(highlight=False, soft_wrap=True)
-    begin = parse_time(since, time.time())
+    begin, found = parse_time(since, time.time()), 0
     with Reader(store) as reader:
         for _, payload in reader.find(since=begin, until=END, streams=("*",), kinds=("state",)):
             event = json.loads(payload)
             detail = event["detail"]
             if detail.get("cause") != "shadow":
                 continue
+            found += 1
             if as_json:
                 print(json.dumps({"time": event["time"], "model": event["model"], **detail}))
                 continue
             figures = (f"{name} {detail[name]}" for name in FIGURES if name in detail)
             console.print(f"{event['time']}  {event['reason']}; {', '.join(figures)}", markup=False)
+    if not found:
+        print(f"no shadow has reported since {since}: is [shadow] model configured?", file=sys.stderr)

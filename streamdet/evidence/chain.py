@@ -151,6 +151,8 @@ def read_lines(folder: Path) -> tuple[list[bytes], bytes]:
     try:
         data = (folder / CHAIN).read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise EvidenceError(f"no recordings of alerts in {folder}: name their folder with --dir") from error
         raise EvidenceError(f"cannot read {folder / CHAIN}: {error.strerror}") from error
     *lines, rest = data.split(b"\n")
     return lines, rest

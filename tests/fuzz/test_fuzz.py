@@ -36,7 +36,7 @@ def test_a_fault_behind_two_doors_is_found() -> None:
 def test_growth_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "LARGEST_GROWTH", 4 << 20)
     kept: list[bytes] = []
-    leaky = Target("leaky", lambda data: kept.append(bytes(100_000) + data), [b"x"], [__name__])
+    leaky = Target("leaky", lambda data: kept.append(b"x" * 400_000 + data), [b"x"], [__name__])
     outcome = fuzz(leaky, inputs=300)
     assert outcome.grown > 4 << 20
     assert not outcome.good

@@ -128,5 +128,7 @@ def test_shadow_and_swap_by_reload(
     mine = [event for event in tail.events if event["stream"] == "demo"]
     assert [event["seq"] for event in mine] == list(range(1, len(mine) + 1))
     times = [event["media_time"] for event in mine if event["type"] == "score"]
-    assert times == pytest.approx([0.32 * (n + 1) for n in range(len(times))], abs=0.01)
+    whole = [0.32 * (n + 1) for n in range(len(times))]
+    assert times[:-1] == pytest.approx(whole[:-1], abs=0.01)
+    assert times[-2] < times[-1] <= whole[-1] + 0.01  # what was left at the end is part of a hop
     assert json.dumps(mine[-1])

@@ -71,6 +71,7 @@ export class Table {
     this.selected = null;
     this.onselect = onselect;
     this.about = {};
+    this.raised = new Set(); // names of streams with an active alert
     $("filter").addEventListener("input", () => this.filter());
     $("filter").addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -106,13 +107,15 @@ export class Table {
       }
       line.update(data);
     }
+    this.alerting(this.raised); // the news of an alert may come before the first of its stream
     if (this.selected === null && this.lines.size) this.select(this.lines.keys().next().value);
   }
 
   alerting(streams) {
+    this.raised = streams;
     for (const [name, line] of this.lines) {
       const raised = streams.has(name);
-      if (raised === Boolean(line.data.alert)) continue;
+      if (raised === line.row.hasAttribute("data-alert")) continue;
       line.row.toggleAttribute("data-alert", raised);
       line.update({ alert: raised });
     }

@@ -41,7 +41,8 @@ def test_no_extra_is_needed(command: str, speech: np.ndarray, tmp_path: Path) ->
     path = tmp_path / "talk.wav"
     soundfile.write(path, speech[: 16_000 * 12], 16_000)
     blocked = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS})); from streamdet.cli import main; main()"
-    arguments = ["listen", "--source", f"file:{path}?speed=max", "--json"] if command == "listen" else ["scan", path]
+    listen = ["listen", "--source", f"file:{path}?speed=max", "--json", "--publish", "none"]
+    arguments = listen if command == "listen" else ["scan", path]
     done = subprocess.run(
         [sys.executable, "-c", blocked, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )

@@ -27,6 +27,7 @@ from streamdet.engine.overload import Load, Policy
 from streamdet.engine.scheduler import Turns
 from streamdet.engine.scorer import HopScorer
 from streamdet.events import Alert, Event, Evidence, Score, Sequencer, State, StatePhase, utc
+from streamdet.features import SlotFrontEnd
 from streamdet.features.logmel import FloatArray
 from streamdet.tap import Heard, Keeper, Tap
 from streamdet.totals import Ledger, Totals
@@ -361,14 +362,16 @@ class Pipeline:
         twins: Mapping[str, tuple[int, Judge]],
         manner: Callable[[str], Manner],
         judge: JudgeMaker,
+        front_end: SlotFrontEnd | None = None,
     ) -> None:
         """Score with another engine from the next hop on; the one before is closed. For the scoring thread only.
 
         Args:
-            engine: has heard the same sound; its front end is the same.
+            engine: has heard the same sound.
             twins: slot of each stream in it, and the judge that followed it there. Alerts go on.
             manner: how a stream is judged from now on, by its name.
             judge: makes the judge of a new stream.
+            front_end: has heard the same sound in the engine's slots; None where the engine's features are ours.
         """
         moves, left = {}, dict(twins)
         for name, stream in self._streams.items():
@@ -376,6 +379,8 @@ class Pipeline:
             if slot is None or other is None:
                 slot = engine.allocate()
                 engine.reset(slot)
+                if front_end is not None:
+                    front_end.reset(slot)
             else:
                 stream.judge.succeed(other)
             stream.judge.adopt(manner(name))
@@ -384,7 +389,8 @@ class Pipeline:
         for slot, _ in left.values():
             engine.release(slot)
         before, self.engine, self._judge = self.engine, engine, judge
-        self._scorer.replace(engine, moves)
+        self._scorer.replace(engine, moves, front_end)
+        self._front_end = engine.info.front_end
         before.close()
 
     def _score(self, streams: list[_Stream]) -> int:
@@ -467,7 +473,7 @@ class Pipeline:
             )
         )
         for tap in self._taps:
-            tap(Heard(stream.voice.name, hop, features, column, judgement, stream.restarted))
+            tap(Heard(stream.voice.name, hop, features, column, judgement, self._front_end, stream.restarted))
         stream.restarted = False
         self._tell_alerts(stream, judgement.alerts)
 

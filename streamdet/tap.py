@@ -11,7 +11,7 @@ from streamdet.decide.alarm import Transition
 from streamdet.decide.judge import Judgement
 from streamdet.decide.window import Column
 from streamdet.events import Alert, Evidence
-from streamdet.features.logmel import FloatArray
+from streamdet.features.logmel import FloatArray, FrontEndConfig
 from streamdet.voice import Hop
 
 
@@ -19,8 +19,8 @@ from streamdet.voice import Hop
 class Heard:
     """One hop of one stream with everything that was made of it; arrays are shared, so nobody may write to them.
 
-    ``features`` are float32 ``[hop_frames, mels]`` as the network saw them, None where the whole hop was lost, or
-    skipped under overload (its samples are there all the same).
+    ``features`` are float32 ``[hop_frames, mels]`` as the network saw them, made by ``front_end``; None where the whole
+    hop was lost, or skipped under overload (its samples are there all the same).
     """
 
     stream: str
@@ -28,6 +28,7 @@ class Heard:
     features: FloatArray | None
     column: Column
     judgement: Judgement
+    front_end: FrontEndConfig
     restarted: bool = False  # everything before it was forgotten, after a long gap
 
 

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from streamdet.engine.modelfile import ModelInfo
-from streamdet.features import FrontEnd
+from streamdet.features import FrontEnd, FrontEndConfig
 from streamdet.features.logmel import FloatArray
-from trainer.export import ExportReport, export_model
+from trainer.export import ExportReport, Precision, export_model
 from trainer.models.resnet import CausalResNet
 
 
@@ -41,9 +42,13 @@ def network() -> CausalResNet:
 
 @pytest.fixture(scope="session")
 def clips() -> list[FloatArray]:
+    return features_of_noise(FrontEndConfig())
+
+
+def features_of_noise(config: FrontEndConfig) -> list[FloatArray]:
     """Features of twelve seconds-long clips of noise with the slow swell and tilt of speech."""
     rng = np.random.default_rng(7)
-    front_end = FrontEnd()
+    front_end = FrontEnd(config)
     time = np.arange(40_000) / 16_000
     tilt = np.exp(-np.arange(24) / 4)
     clips = []
@@ -73,3 +78,27 @@ def exported(
         "fp32": export_model(checkpoint, folder / "fp32.onnx", "fp32", clips, meta),
         "int8": export_model(checkpoint, folder / "int8.onnx", "int8", clips, meta),
     }
+
+
+LINEAR = FrontEndConfig(mels=96, bands="linear")
+
+
+@pytest.fixture(scope="session")
+def linear_network() -> CausalResNet:
+    torch.manual_seed(8)
+    return randomise(CausalResNet(0.125, mels=LINEAR.mels))
+
+
+@pytest.fixture(scope="session")
+def linear_models(
+    linear_network: CausalResNet, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Precision, ExportReport]:
+    """Model files, by precision, of a random network made for another front end than the bundled one."""
+    folder = tmp_path_factory.mktemp("linear-models")
+    checkpoint = folder / "random.pt"
+    torch.save(linear_network.checkpoint(), checkpoint)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    points = {"default": {"raise": 0.9, "clear": 0.5}}
+    meta = ModelInfo("linear", now, 1.0, "", LINEAR, operating_points=points)
+    clips = features_of_noise(LINEAR)
+    return {p: export_model(checkpoint, folder / f"{p}.onnx", p, clips, meta) for p in get_args(Precision)}

@@ -52,7 +52,9 @@ Manifests = Annotated[list[Path], typer.Argument(help="Manifest CSV files; audio
 Noise = Annotated[Path | None, typer.Option(help="Folder of noise and impulse responses, described by NAME.csv.")]
 
 
-Mels = Annotated[int | None, typer.Option(help="Bands of the features, 64 or 96; default: the cache's, else 64.")]
+Mels = Annotated[
+    int | None, typer.Option(help="Bands of the features, 32, 64, 96 or 128; default: the cache's, else 64.")
+]
 Bands = Annotated[str | None, typer.Option(help="mel or linear bands; default: the cache's, else mel.")]
 Without = Annotated[list[str] | None, typer.Option(help="Augmentation step to leave out; repeatable.")]
 WithoutFamily = Annotated[
@@ -106,8 +108,8 @@ def _front_end(folder: Path, mels: int | None, bands: str | None) -> FrontEndCon
     """Front end that is asked for; None where the cache in ``folder`` may decide."""
     if bands not in (None, "mel", "linear"):
         raise typer.BadParameter(f"{bands} is neither mel nor linear", param_hint="--bands")
-    if mels not in (None, 64, 96):
-        raise typer.BadParameter(f"{mels} is neither 64 nor 96", param_hint="--mels")
+    if mels not in (None, 32, 64, 96, 128):
+        raise typer.BadParameter(f"{mels} is none of 32, 64, 96, 128", param_hint="--mels")
     if mels is None and bands is None:
         return None
     there = FeatureCache(folder).config if (folder / "front_end.config").exists() else FrontEndConfig()
@@ -429,12 +431,14 @@ def augment_pictures(
 def bench_models(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     width: Annotated[float, typer.Option(help="Width of the network; 1.0 is ResNet-18.")] = 1.0,
+    mels: Mels = None,
+    bands: Bands = None,
 ) -> None:
     """Write a network of random weights as int8 and fp32 model files, for `streamdet bench`.
 
-    Example: `trainer bench-models models --width 1.0`
+    Example: `trainer bench-models models --width 1.0 --mels 96 --bands linear`
     """
-    for path in write_models(out, width):
+    for path in write_models(out, width, _front_end(out, mels, bands) or FrontEndConfig()):
         typer.echo(path)
 
 

@@ -46,7 +46,8 @@ def card(info: ModelInfo, size: int, data: str = "") -> str:
         f"# Model card: {info.name}",
         f"Causal ResNet-18, width {info.width:g}, {info.precision}, {size / 1e6:.1f} MB, made {info.created}. "
         f"One column of evidence for every {info.front_end.hop_seconds:.2f} s of 16 kHz audio from "
-        f"{info.front_end.mels} log-mel bands; windows of 3 to 10 s are pooled with learned attention.",
+        f"{info.front_end.mels} log-{info.front_end.bands} bands; windows of 3 to 10 s are pooled with learned "
+        "attention.",
         f"Digest of the model file: `{info.digest}`.",
         "## Measured",
         *(_measured(split, figures) for split, figures in info.figures.items() if "figures" in figures),

@@ -19,7 +19,7 @@ from streamdet.errors import ModelError
 from streamdet.features import FrontEndConfig
 
 SCHEMA = 1
-MOST_BANDS = 256
+MOST_BANDS = 128
 INFO_KEY = b"streamdet"
 DIGEST_KEY = b"streamdet.digest"
 METADATA_TAG = 14 << 3 | 2  # ModelProto.metadata_props in onnx.proto, length-delimited
@@ -131,8 +131,24 @@ def _check_front_end(stored: dict[str, Any]) -> None:
         wrong.append(f"bands {stored['bands']} (here mel or linear)")
     if not (isinstance(stored.get("mels"), int) and 0 < stored["mels"] <= MOST_BANDS and stored["mels"] % 32 == 0):
         wrong.append(f"mels {stored.get('mels')} (here a multiple of 32 up to {MOST_BANDS})")
+    wrong += _wrong_numbers(stored)
     if wrong:
         raise ModelError(f"made for another front end: {', '.join(wrong)}; use a model of this version of streamdet")
+
+
+def _wrong_numbers(stored: dict[str, Any]) -> list[str]:
+    limits = {
+        "low": (0.0, stored["high"] - 1.0),
+        "high": (1.0, stored["rate"] / 2),
+        "level_seconds": (0.01, 600.0),
+        "floor": (0.1, 100.0),
+        "scale": (0.01, 100.0),
+    }
+    return [
+        f"{key} {stored[key]} (here {least:g} to {most:g})"
+        for key, (least, most) in limits.items()
+        if not least <= stored[key] <= most  # true of NaN, too
+    ]
 
 
 def _digest(content: bytes) -> bytes:

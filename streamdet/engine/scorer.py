@@ -9,7 +9,7 @@ import numpy as np
 
 from streamdet.audio.vad import STATE, VoiceActivity, speech_share
 from streamdet.engine.base import Engine, Slots
-from streamdet.features import FrontEnd, FrontEndState
+from streamdet.features import SlotFrontEnd
 from streamdet.features.logmel import FloatArray
 
 
@@ -33,44 +33,36 @@ class HopScorer:
 
     def __init__(self, engine: Engine, voice_activity: VoiceActivity | None = None) -> None:
         self.engine = engine
-        self.front_end = FrontEnd(engine.info.front_end)
-        self.hop_samples = self.front_end.config.hop_samples
+        self._front_end = SlotFrontEnd(engine.info.front_end)
         self._voice_activity = voice_activity or VoiceActivity()
-        fresh = self.front_end.start(1)
-        self._context = np.empty((0, fresh.context.shape[1]), np.float32)
-        self._level = np.empty((0, fresh.level.shape[1]), np.float64)
         self._speech = np.empty((0, STATE), np.float32)
 
     def open(self) -> int:
         """Take a slot for a new stream."""
         slot = self.engine.allocate()
-        missing = slot + 1 - len(self._context)
+        missing = slot + 1 - len(self._speech)
         if missing > 0:
-            fresh = self.front_end.start(missing)
-            self._context = np.concatenate((self._context, fresh.context))
-            self._level = np.concatenate((self._level, fresh.level))
             self._speech = np.concatenate((self._speech, self._voice_activity.start(missing)))
         self.reset(slot)
         return slot
 
     def reset(self, slot: int) -> None:
         """Forget what a stream has heard, as after a long gap."""
-        fresh = self.front_end.start(1)
-        self._context[slot], self._level[slot] = fresh.context[0], fresh.level[0]
+        self._front_end.reset(slot)
         self._speech[slot] = 0.0
         self.engine.reset(slot)
 
-    def replace(self, engine: Engine, moves: Mapping[int, int]) -> None:
-        """Score with another engine, of the same front end; ``moves`` says which slot each of the old ones becomes.
+    def replace(self, engine: Engine, moves: Mapping[int, int], front_end: SlotFrontEnd | None = None) -> None:
+        """Score with another engine; ``moves`` says which slot each of the old ones becomes.
 
-        What front end and voice activity remember of a stream moves along.
+        What front end and voice activity remember of a stream moves along; ``front_end``, where the engine is made for
+        another one, takes the place of ours, its slots being the engine's.
         """
-        size = max(moves.values(), default=-1) + 1
-        fresh = self.front_end.start(size)
-        context, level, speech = fresh.context, fresh.level, self._voice_activity.start(size)
+        speech = self._voice_activity.start(max(moves.values(), default=-1) + 1)
         for old, new in moves.items():
-            context[new], level[new], speech[new] = self._context[old], self._level[old], self._speech[old]
-        self._context, self._level, self._speech, self.engine = context, level, speech, engine
+            speech[new] = self._speech[old]
+        self._front_end = self._front_end.moved(moves) if front_end is None else front_end
+        self._speech, self.engine = speech, engine
 
     def close(self, slot: int) -> None:
         """Give a stream's slot back."""
@@ -78,9 +70,6 @@ class HopScorer:
 
     def score(self, slots: Slots, samples: FloatArray) -> Columns:
         """Advance the streams in ``slots`` ``[n]`` by one hop of ``samples`` (float32 ``[n, hop_samples]``)."""
-        state = FrontEndState(self._context[slots], self._level[slots])
-        features, state = self.front_end(samples, state)
-        self._context[slots], self._level[slots] = state.context, state.level
-        gain = self.front_end.gain(state)[:, None]
-        probabilities, self._speech[slots] = self._voice_activity(samples * gain, self._speech[slots])
+        features, gain = self._front_end(slots, samples)
+        probabilities, self._speech[slots] = self._voice_activity(samples * gain[:, None], self._speech[slots])
         return Columns(self.engine.step(slots, features), speech_share(probabilities), features)

@@ -270,7 +270,7 @@ class AlertKeeper:
     def _bare(self, alert: Alert, step: Transition, time: str, why: str = "") -> dict[str, Any]:
         """Describe an alert of which there is no recording."""
         last = {"phase": "cleared", "reason": step.reason, "time": time, "peak": step.peak, "duration": step.duration}
-        return self._around.about | {
+        return self._around.of(alert) | {
             "status": "incomplete",
             "why": why or f"it could not be written: {self._broken}",
             "mode": self._around.mode,

@@ -41,6 +41,10 @@ class Circumstances:
     about: dict[str, Any]  # model, configuration, engine, version
     thresholds: dict[str, float]
 
+    def of(self, alert: Alert) -> dict[str, Any]:
+        """Say what is known around an alert; the model is the one that raised it, which a reload may have put in."""
+        return self.about | {"model": alert.model}
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -80,7 +84,7 @@ class Recording:
         self._context = self._mel.start()
         self._frames: list[FloatArray] = []
         self._sound: Sound | None = None
-        write_whole(self._path(OPEN), canonical({"events": self._said.events, "mode": around.mode} | around.about))
+        write_whole(self._path(OPEN), canonical({"events": self._said.events, "mode": around.mode} | around.of(alert)))
         if around.mode == "full":
             self._sound = Sound(self._path(".flac" + PART), self._rate)
         self.take(first)
@@ -152,7 +156,8 @@ class Recording:
             first = self._keep(".flac")
         else:
             target = io.BytesIO()
-            np.savez_compressed(target, log_mel=frames, start=self._start, rate=self._rate)
+            made = json.dumps(self._around.front_end.to_dict())
+            np.savez_compressed(target, log_mel=frames, start=self._start, rate=self._rate, front_end=made)
             write_whole(self._path(".npz"), target.getvalue())
             first = self.name + ".npz"
         from streamdet.evidence.picture import Drawing, draw  # noqa: PLC0415  its library is an extra
@@ -174,7 +179,7 @@ class Recording:
 
     def _content(self, step: Transition | None, why: str) -> dict[str, Any]:
         seconds = max(1, self._heard_to - self._start)
-        return self._around.about | {
+        return self._around.of(self.alert) | {
             "status": "incomplete" if why or self.gaps else "complete",
             "why": why or (f"{self.gaps} samples came too fast to be written" if self.gaps else ""),
             "mode": self._around.mode,

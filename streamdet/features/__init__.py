@@ -3,5 +3,6 @@
 from streamdet.features.frontend import FrontEnd, FrontEndState
 from streamdet.features.level import LevelNorm
 from streamdet.features.logmel import FrontEndConfig, LogMel
+from streamdet.features.slots import SlotFrontEnd
 
-__all__ = ["FrontEnd", "FrontEndConfig", "FrontEndState", "LevelNorm", "LogMel"]
+__all__ = ["FrontEnd", "FrontEndConfig", "FrontEndState", "LevelNorm", "LogMel", "SlotFrontEnd"]

@@ -7,17 +7,19 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from streamdet.decide.judge import Judge, JudgeMaker
 from streamdet.decide.window import Column
 from streamdet.engine.base import Engine
+from streamdet.features import SlotFrontEnd
 from streamdet.features.logmel import FloatArray
 from streamdet.shadow.figures import Comparison
 from streamdet.tap import Heard
 
 log = structlog.get_logger(__name__)
-MOST_WAITING = 2048  # hops; 21 MB of features at most
+MOST_WAITING = 2048  # hops; 60 MB of sound and features, or a little more
 BATCH = 32
 FORGOTTEN = 4096  # hops of others after which a stream that is not heard gives its slot back
 
@@ -33,9 +35,9 @@ class Twin:
 
 
 class Shadow:
-    """Hears what the taps show, with the features that the main model saw, and compares; it never alarms.
+    """Hears what the taps show and compares; it never alarms.
 
-    A model file with another front end is refused when it is read, so the features are always its own.
+    The features are those that the main model saw or, where that was made for another front end, the shadow's own.
 
     Args:
         engine: runs the shadow's network; the shadow alone uses it from now on.
@@ -44,6 +46,7 @@ class Shadow:
 
     def __init__(self, engine: Engine, judge: JudgeMaker) -> None:
         self.engine = engine
+        self.front_end = SlotFrontEnd(engine.info.front_end)
         self.comparison = Comparison()
         self._judge = judge
         self._waiting: deque[Heard] = deque()
@@ -111,11 +114,11 @@ class Shadow:
 
     def _columns(self, batch: list[tuple[Heard, Twin]]) -> list[Column]:
         """Advance the network by the hops that have features; the others are what they are for the main model."""
-        scored = [(twin, heard.features) for heard, twin in batch if heard.features is not None]
+        scored = [(heard, twin.slot) for heard, twin in batch if heard.features is not None]
         rows: deque[list[float]] = deque()
         if scored:
-            features: FloatArray = np.stack([features for _, features in scored])
-            rows.extend(self.engine.step(np.array([twin.slot for twin, _ in scored], np.intp), features).tolist())
+            slots = np.array([slot for _, slot in scored], np.intp)
+            rows.extend(self.engine.step(slots, self._features(slots, [heard for heard, _ in scored])).tolist())
         columns = []
         for heard, _ in batch:
             column = heard.column
@@ -125,6 +128,11 @@ class Shadow:
             columns.append(column)
         return columns
 
+    def _features(self, slots: npt.NDArray[np.intp], heard: list[Heard]) -> FloatArray:
+        if heard[0].front_end == self.engine.info.front_end:
+            return np.stack([hop.features for hop in heard if hop.features is not None])
+        return self.front_end(slots, np.stack([hop.hop.samples for hop in heard]))[0]
+
     def _twin(self, heard: Heard) -> Twin:
         twin = self._twins.get(heard.stream)
         if twin is not None and heard.judgement.media_time <= twin.media_time:
@@ -132,12 +140,16 @@ class Shadow:
             twin = None
         if twin is None:
             slot = self.engine.allocate()
-            self.engine.reset(slot)
+            self._reset(slot)
             twin = self._twins[heard.stream] = Twin(slot, self._judge(heard.stream))
         elif heard.restarted:
             twin.judge.restart(twin.media_time)
-            self.engine.reset(twin.slot)
+            self._reset(twin.slot)
         return twin
+
+    def _reset(self, slot: int) -> None:
+        self.engine.reset(slot)
+        self.front_end.reset(slot)
 
     def _forget(self) -> None:
         for name, twin in list(self._twins.items()):

@@ -68,11 +68,13 @@ class Shadows:
     def _swap(self, pipeline: Pipeline, shadow: Shadow) -> None:
         pipeline.remove_tap(shadow.hear)
         twins = shadow.hand_over()
+        own = shadow.engine.info.front_end != pipeline.engine.info.front_end
         pipeline.replace_engine(
             shadow.engine,
             {name: (twin.slot, twin.judge) for name, twin in twins.items()},
             self.settings.of,
             self.settings.judge,
+            shadow.front_end if own else None,
         )
 
     def text(self) -> str:

@@ -83,7 +83,7 @@ class WebPart:
         """
         web = self._config.web
         server = self._server = Server(self._address, web.certificate, web.key, limit=web.clients + SPARE)
-        self._view = view = View(inside.model.front_end, self._desk(inside))
+        self._view = view = View(self._desk(inside))
         hub = Hub(view, inside, about(self._config, inside), limit=web.clients)
         self.scans = Scans(self._config) if web.uploads else None
         page = Page(view, hub, self.scans)
@@ -129,7 +129,6 @@ def about(config: Config, inside: Inside) -> dict[str, Any]:
     return {
         "model": {"name": info.name, "digest": info.digest},
         "hop": info.front_end.hop_seconds,
-        "bands": {"low": info.front_end.low, "high": info.front_end.high, "scale": info.front_end.bands},
         "windows": sorted(set(judge.windows)),
         "thresholds": {
             "spoof": round(probability(judge.rules.spoof_at), 3),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamdet.decide.judge import Judgement
-from streamdet.features.logmel import FloatArray
+from streamdet.features.logmel import FloatArray, FrontEndConfig
 from streamdet.tap import Heard
 
 COLUMNS = 8  # columns of the picture a hop: 40 ms each
@@ -43,14 +43,16 @@ def quantise(features: FloatArray, columns: int = COLUMNS) -> bytes:
 class Picture:
     """The last ``HELD`` hops of one stream."""
 
-    def __init__(self, mels: int, hop_seconds: float) -> None:
-        self._mels = mels
-        self._hop_seconds = hop_seconds
+    def __init__(self, front_end: FrontEndConfig) -> None:
+        self._front_end = front_end
         self._slices: deque[Slice] = deque(maxlen=HELD)
         self._fresh: list[Slice] = []
 
     def add(self, heard: Heard) -> None:
         """Take one hop."""
+        if heard.front_end != self._front_end:  # another model has taken over, whose bands are others
+            self._front_end, self._fresh = heard.front_end, []
+            self._slices.clear()
         columns = b"" if heard.features is None else quantise(heard.features)
         piece = Slice(heard.judgement.media_time, columns, heard.judgement)
         if self._slices and piece.end <= self._slices[-1].end:
@@ -68,12 +70,14 @@ class Picture:
         return self._describe(list(self._slices))
 
     def _describe(self, slices: Sequence[Slice]) -> dict[str, Any]:
-        blank = bytes(COLUMNS * self._mels)
+        front_end = self._front_end
+        blank = bytes(COLUMNS * front_end.mels)
         said = [piece.judgement for piece in slices]
         return {
-            "hop": self._hop_seconds,
+            "hop": front_end.hop_seconds,
             "columns": COLUMNS,
-            "mels": self._mels,
+            "mels": front_end.mels,
+            "bands": {"low": front_end.low, "high": front_end.high, "scale": front_end.bands},
             "end": [round(piece.end, 2) for piece in slices],
             "p": [rounded(judgement.p_fake) for judgement in said],
             "windows": [[rounded(p) for p in judgement.windows.values()] for judgement in said],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamdet.events import DAEMON, Event, Health, Score, State
-from streamdet.features.logmel import FloatArray, FrontEndConfig
+from streamdet.features.logmel import FloatArray
 from streamdet.tap import Heard
 from streamdet.web.desk import Desk, Kept
 from streamdet.web.picture import Picture, rounded
@@ -74,11 +74,10 @@ class News:
 class View:
     """Gathers what the page shows; :meth:`take` and :meth:`hear` may be called from any thread and return at once."""
 
-    def __init__(self, front_end: FrontEndConfig, desk: Desk) -> None:
+    def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.health: Health | None = None
         self.notice: State | None = None  # what the daemon said last of itself
-        self._front_end = front_end
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._pictures: dict[str, Picture] = {}
@@ -155,7 +154,7 @@ class View:
     def _draw_one(self, heard: Heard) -> None:
         picture = self._pictures.get(heard.stream)
         if picture is None:
-            picture = self._pictures[heard.stream] = Picture(self._front_end.mels, self._front_end.hop_seconds)
+            picture = self._pictures[heard.stream] = Picture(heard.front_end)
         picture.add(heard)
         row = self._rows.get(heard.stream)
         if row is not None:

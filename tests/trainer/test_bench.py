@@ -3,19 +3,25 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from streamdet.engine.onnx import OnnxEngine
+from streamdet.features import FrontEndConfig
 from trainer.bench import write_models
 
 
-def test_both_precisions_run_and_say_the_same(tmp_path: Path) -> None:
-    paths = write_models(tmp_path / "models", 0.125)
-    assert [path.name for path in paths] == ["random-0.125-fp32.onnx", "random-0.125-int8.onnx"]
-    features = np.random.default_rng(0).random((1, 32, 64), np.float32) * 3
+@pytest.mark.parametrize(
+    ("config", "named"), [(FrontEndConfig(), ""), (FrontEndConfig(mels=96, bands="linear"), "-96linear")]
+)
+def test_both_precisions_run_and_say_the_same(tmp_path: Path, config: FrontEndConfig, named: str) -> None:
+    paths = write_models(tmp_path / "models", 0.125, config)
+    assert [path.name for path in paths] == [f"random-0.125{named}-fp32.onnx", f"random-0.125{named}-int8.onnx"]
+    features = np.random.default_rng(0).random((1, 32, config.mels), np.float32) * 3
     columns = []
     for path in paths:
         engine = OnnxEngine(path)
         assert engine.info.width == 0.125
+        assert engine.info.front_end == config
         assert engine.info.precision in path.name
         slot = np.array([engine.allocate()], np.intp)
         columns.append(np.concatenate([engine.step(slot, features) for _ in range(8)]))

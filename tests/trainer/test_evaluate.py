@@ -166,7 +166,8 @@ def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Pa
     assert said[0].startswith("a: ")
 
 
-def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mels", "bands"), [("64", "mel"), ("96", "linear")])
+def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path: Path, mels: str, bands: str) -> None:
     manifest, run, model = str(corpus.make(tmp_path / "corpus")), tmp_path / "run", tmp_path / "model.onnx"
 
     def call(*arguments: str) -> str:
@@ -187,6 +188,10 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
         "8",
         "--variants",
         "1",
+        "--mels",
+        mels,
+        "--bands",
+        bands,
         "--rate",
         "0.003",
     )
@@ -213,10 +218,12 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
     assert agreed["clip_percent"] < 10.0, "the file and the network in torch are of one opinion"
     info = read_model(model)[1]
     assert info.calibration != Calibration()
+    assert (info.front_end.mels, info.front_end.bands) == (int(mels), bands)
     assert info.figures["val"]["figures"] == figures["figures"]
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml") == 2
     card = (tmp_path / "model.md").read_text(encoding="utf-8")
     assert re.search(r"\| EER \| [\d.]+ \|", card)
+    assert f"{mels} log-{bands} bands" in card
     assert info.digest in card
     assert str(tmp_path) not in card
 

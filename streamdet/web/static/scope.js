@@ -96,7 +96,11 @@ export class Scope {
     const pixels = bytes(picture.pixels);
     this.hop = picture.hop;
     this.columns = picture.columns;
-    this.tape ??= new Tape(HELD * picture.columns, picture.mels);
+    this.bands = picture.bands;
+    if (this.tape?.mels !== picture.mels) {
+      this.hops = []; // another model has taken over, or nothing was heard yet
+      this.tape = new Tape(HELD * picture.columns, picture.mels);
+    }
     picture.end.forEach((end, i) => {
       const last = this.hops.at(-1);
       if (last && end <= last.end) this.hops = []; // another stream of the same name
@@ -281,7 +285,7 @@ export class Scope {
   }
 
   band(hertz, box) {
-    const { low, high, scale } = this.about.bands;
+    const { low, high, scale } = this.bands;
     const mel = (f) => (scale === "linear" ? f : Math.log1p(f / 700));
     return box.bottom - ((mel(hertz) - mel(low)) / (mel(high) - mel(low))) * (box.bottom - box.top);
   }

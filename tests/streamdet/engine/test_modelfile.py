@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -95,8 +97,28 @@ def test_another_front_end_is_refused_and_named(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(seal(b"", ModelInfo("m", "", 1.0, "fp32", FrontEndConfig(mels=90, hop=80))))
     with pytest.raises(
-        ModelError, match=r"another front end: hop 80 \(here 160\), mels 90 \(here a multiple of 32 up to 256\)"
+        ModelError, match=r"another front end: hop 80 \(here 160\), mels 90 \(here a multiple of 32 up to 128\)"
     ):
+        read_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mels": 160}, r"mels 160 \(here a multiple of 32 up to 128\)"),
+        ({"mels": 0}, "mels 0"),
+        ({"bands": "bark"}, r"bands bark \(here mel or linear\)"),
+        ({"low": 8_000.0}, r"low 8000.0 \(here 0 to 7999\)"),
+        ({"high": 9_000.0}, r"high 9000.0 \(here 1 to 8000\)"),
+        ({"scale": 0.0}, "scale 0.0"),
+        ({"level_seconds": -1.0}, "level_seconds -1.0"),
+        ({"floor": float("nan")}, "floor nan"),
+    ],
+)
+def test_features_that_nobody_can_make_are_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(seal(b"", ModelInfo("m", "", 1.0, "fp32", replace(FrontEndConfig(), **change))))
+    with pytest.raises(ModelError, match=f"another front end: {said}"):
         read_model(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamdet.evidence.chain import Chain
 from streamdet.evidence.recording import Recording
 from streamdet.evidence.recovery import recover
 from streamdet.evidence.verify import verify
+from streamdet.features import FrontEndConfig
 
 from .make import HOP, RATE, around, over, pieces, raised, record
 
@@ -46,6 +48,14 @@ def test_the_sidecar_says_what_the_alert_was_and_what_heard_it(tmp_path: Path) -
     assert len(said["scores"]) == 12
 
 
+def test_the_model_is_the_one_that_raised_the_alert(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, None)
+    chain.prepare()
+    alert = replace(raised(), model="ef" * 32)  # a reload has swapped it in
+    Recording(around(tmp_path), alert, pieces(1)[0]).seal(chain, over(alert), alert.time)
+    assert sidecar(tmp_path)["model"] == "ef" * 32
+
+
 def test_scores_alone_leave_neither_sound_nor_features(tmp_path: Path) -> None:
     record(tmp_path, mode="scores")
     assert {path.suffix for path in tmp_path.iterdir() if path.stat().st_size} == {".json", ".jsonl"}
@@ -57,6 +67,7 @@ def test_features_leave_no_sound(tmp_path: Path) -> None:
     with np.load(path) as kept:
         assert kept["log_mel"].shape == (12 * 32, 64)
         assert np.isfinite(kept["log_mel"]).all()
+        assert FrontEndConfig(**json.loads(str(kept["front_end"]))) == FrontEndConfig()
 
 
 def test_a_long_alert_is_cut_and_the_rest_is_told(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from streamdet.engine.onnx import OnnxEngine
 from streamdet.events import Event, Score
 from streamdet.pipeline import Pipeline
 from streamdet.shadow.shadows import Shadows
+from trainer.export import ExportReport
 
 from ..conftest import DEMO
 from ..test_reload import Tail, reloads
@@ -78,6 +79,39 @@ def test_after_a_swap_it_is_as_if_the_new_model_had_heard_everything(speech: np.
         for got, want in zip(mine[40:], wanted[40:], strict=True):
             assert (got.p_fake, got.verdict) == (pytest.approx(want.p_fake, abs=1e-6), want.verdict)
             assert got.windows == pytest.approx(want.windows, abs=1e-6)
+    pipeline.engine.close()
+    reference.engine.close()
+
+
+def test_a_model_of_other_bands_hears_for_itself_and_takes_over(
+    speech: np.ndarray, linear_models: dict[str, ExportReport]
+) -> None:
+    """Logits after the swap are those of a pipeline that had the new model from the start, also after a long gap."""
+    path = linear_models["int8"].path
+    columns: dict[str, list[tuple[str, float, float]]] = {"swapped": [], "always": []}
+    pipeline, reference = make(bundled_model(), []), make(path, [])
+    for name, heard in (("swapped", pipeline), ("always", reference)):
+        kept = columns[name]
+        heard.add_tap(lambda hop, kept=kept: kept.append((hop.stream, hop.column.logit, hop.judgement.media_time)))
+    shadows = Shadows(Config(), path, [pipeline])
+    shadows.start()
+    for each in (pipeline, reference):
+        feed(each, speech, 0, 20)
+        for name in "ab":
+            each.push(Block(name, np.zeros(0, np.float32), 16_000, lost=10 * HOP))
+        each.drain()
+        feed(each, speech, 20, 40)
+    shadows.check_warm()
+    shadows.swap()
+    for each in (pipeline, reference):
+        feed(each, speech, 40, 60)
+        each.push(Block("new", speech[: 3 * HOP], 16_000))
+        each.drain()
+    after = [row for row in columns["swapped"] if row[2] > 50 * 0.32 + 0.01 or row[0] == "new"]
+    wanted = [row for row in columns["always"] if row[2] > 50 * 0.32 + 0.01 or row[0] == "new"]
+    assert len(after) == 43
+    assert after == wanted
+    assert shadows.comparison().dropped == 0
     pipeline.engine.close()
     reference.engine.close()
 

@@ -20,6 +20,7 @@ from streamdet.config import Config, WebSection
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.events import Event, Health, utc
 from streamdet.pipeline import Pipeline
+from streamdet.shadow.shadows import Shadows
 from streamdet.sinks.queue import QueueSink
 from streamdet.web.part import WebPart
 
@@ -94,6 +95,15 @@ class Rig:
             for at in range(0, len(samples), step):
                 self.pipeline.push(Block(stream, samples[at : at + step], RATE))
                 self.pipeline.drain()
+
+    def swap(self, model: Path) -> None:
+        """Score with another model from now on, as a reload does."""
+        with self._lock:
+            shadows = Shadows(self.config, model, [self.pipeline])
+            shadows.start()
+            shadows.swap()
+            self.pipeline.drain()
+            self.engine = self.pipeline.engine
 
     def say(self, stream: str, phase: Any, reason: str) -> None:
         with self._lock:

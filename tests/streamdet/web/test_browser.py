@@ -15,6 +15,8 @@ import soundfile
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright
 
+from trainer.export import ExportReport
+
 from .conftest import RATE, SYNTHETIC, Make, Rig, request, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,6 +178,25 @@ def test_an_alert_is_seen_and_announced_when_it_is_raised(rig: Rig, open_page: O
     assert page.title().startswith("▲ 1")
     rig.end("fresh")
     expect(page.locator(".alert").filter(has_text="fresh").first).to_contain_text("the stream ended")
+
+
+def test_a_picture_goes_on_with_the_bands_of_a_new_model(
+    make_rig: Make, open_page: Open, speech: np.ndarray, linear_models: dict[str, ExportReport]
+) -> None:
+    rig = make_rig()
+    page = open_page(rig)
+    heights = (
+        "() => { const draw = CanvasRenderingContext2D.prototype.drawImage; window.heights = [];"
+        "CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {"
+        "window.heights.push(image.height); return draw.call(this, image, ...rest); } }"
+    )
+    page.evaluate(heights)
+    rig.play("seen", speech[: 4 * RATE])
+    wait_for(lambda: page.evaluate("window.heights.at(-1)") == 64)
+    rig.swap(linear_models["int8"].path)
+    rig.play("seen", speech[4 * RATE : 8 * RATE])
+    wait_for(lambda: page.evaluate("window.heights.at(-1)") == 96)
+    assert pixels(page, "#picture") > 50
 
 
 def test_a_file_is_checked_and_a_broken_one_is_explained(rig: Rig, open_page: Open, microphone: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import soundfile
 
 from streamdet.web.desk import as_int16, wav
 from streamdet.web.ranges import UnsatisfiableError, parse_range
+from trainer.export import ExportReport
 
 from .conftest import RATE, SYNTHETIC, Rig, request, wait_for
 
@@ -99,6 +101,27 @@ def test_a_picture_comes_for_the_stream_that_is_followed(rig: Rig, events: Event
     assert request(rig.port, "POST", "/api/follow", b"[]").status == 400
     assert request(rig.port, "POST", "/api/follow", b"{" * 5000).status == 413
     rig.end("seen")
+
+
+def test_a_picture_begins_anew_where_a_model_of_other_bands_takes_over(
+    make_rig: Callable[..., Rig], speech: np.ndarray, linear_models: dict[str, ExportReport]
+) -> None:
+    rig = make_rig()
+    view = rig.part._view
+    assert view is not None
+
+    def drawn(mels: int, scale: str, hops: int) -> bool:
+        picture = view.picture("seen") or {"end": []}
+        if len(picture["end"]) != hops:
+            return False
+        size = len(base64.b64decode(picture["pixels"]))
+        return (picture["mels"], picture["bands"]["scale"], size) == (mels, scale, hops * 8 * mels)
+
+    rig.play("seen", speech[:RATE])
+    wait_for(lambda: drawn(64, "mel", 3))
+    rig.swap(linear_models["int8"].path)
+    rig.play("seen", speech[RATE : 3 * RATE])
+    wait_for(lambda: drawn(96, "linear", 6))
 
 
 def test_health_comes_by_itself(events: Events) -> None:

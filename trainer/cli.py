@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamdet.engine.modelfile import ModelInfo, read_model
-from streamdet.errors import StreamdetError
+from streamdet.errors import ModelError, StreamdetError
 from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from trainer import fit as fitting
@@ -36,7 +36,8 @@ from trainer.data.synth.cli import app as data_app
 from trainer.evaluate import evaluate as judge_scores
 from trainer.evaluate import worst
 from trainer.export import Precision, export_model
-from trainer.models.resnet import front_end_of
+from trainer.models.merge import merge as join_networks
+from trainer.models.resnet import CausalResNet, front_end_of
 from trainer.place import Amp, Device, launched
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
@@ -257,6 +258,26 @@ def _noise_frames(bank: Bank, store: FeatureCache, seed: int = 0) -> list[FloatA
     logmel, rng = LogMel(store.config), np.random.default_rng(seed)
     hiss = [0.1 * coloured(rng, 5 * RATE) for _ in range(max(20, len(bank.noise) // 2))]
     return [logmel(n[None, :], logmel.start())[0][0] for n in bank.noise + hiss if len(n) >= RATE]
+
+
+@app.command()
+def merge(
+    checkpoints: Annotated[list[Path], typer.Argument(help="best.pt or average.pt of two runs or more.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
+) -> None:
+    """Join networks of runs that differ by chance into one network as wide as all of them, whose score is their mean.
+
+    Two networks of width 0.5 make one of width 1.0. `trainer export` takes it as it takes any other.
+
+    Example: `trainer merge run-1/best.pt run-2/best.pt --out both.pt`
+    """
+    front_ends = [front_end_of(path) for path in checkpoints]
+    for path, front_end in zip(checkpoints, front_ends, strict=True):
+        if front_end != front_ends[0]:
+            raise ModelError(f"{path}: was trained on another front end than {checkpoints[0]}")
+    network = join_networks([CausalResNet.from_checkpoint(path) for path in checkpoints])
+    fitting.save(out, {**network.checkpoint(), "front_end": front_ends[0].to_dict()})
+    typer.echo(f"{out}: width {network.settings['width']}")
 
 
 @app.command()

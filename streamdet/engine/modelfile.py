@@ -20,6 +20,7 @@ from streamdet.features import FrontEndConfig
 
 SCHEMA = 1
 MOST_BANDS = 128
+NARROWEST = 1_000.0  # Hz from the lowest band to the highest
 INFO_KEY = b"streamdet"
 DIGEST_KEY = b"streamdet.digest"
 METADATA_TAG = 14 << 3 | 2  # ModelProto.metadata_props in onnx.proto, length-delimited
@@ -138,8 +139,8 @@ def _check_front_end(stored: dict[str, Any]) -> None:
 
 def _wrong_numbers(stored: dict[str, Any]) -> list[str]:
     limits = {
-        "low": (0.0, stored["high"] - 1.0),
-        "high": (1.0, stored["rate"] / 2),
+        "low": (0.0, stored["high"] - NARROWEST),
+        "high": (NARROWEST, stored["rate"] / 2),
         "level_seconds": (0.01, 600.0),
         "floor": (0.1, 100.0),
         "scale": (0.01, 100.0),

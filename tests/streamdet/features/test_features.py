@@ -1,5 +1,10 @@
 """Log-mel against an independent implementation, and chunked against whole."""
 
+import os
+import subprocess
+import sys
+from typing import Literal
+
 import kaldi_native_fbank
 import numpy as np
 import pytest
@@ -7,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdet.features import FrontEnd, FrontEndConfig, LogMel
+from streamdet.features.logmel import POWER_FLOOR, mel_filters
 
 
 def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
@@ -61,6 +67,35 @@ def test_mel_bands_are_not_named_so_that_older_files_describe_the_same() -> None
     assert "bands" not in FrontEndConfig().to_dict()
     linear = FrontEndConfig(bands="linear")
     assert FrontEndConfig(**linear.to_dict()) == linear
+
+
+@pytest.mark.parametrize(("mels", "bands"), [(64, "mel"), (96, "linear"), (128, "linear")])
+def test_bands_are_those_of_one_product_with_all_filters(mels: int, bands: Literal["mel", "linear"]) -> None:
+    config = FrontEndConfig(mels=mels, bands=bands)
+    logmel, samples = LogMel(config), np.stack([speechlike(1.1, seed) for seed in range(5)])
+    frames, _ = logmel(samples, logmel.start(5))
+    joined = np.concatenate((logmel.start(5), samples), axis=1).astype(np.float64)
+    cut = np.lib.stride_tricks.sliding_window_view(joined, config.window, axis=1)[:, :: config.hop]
+    spectrum = np.fft.rfft((cut - cut.mean(axis=2, keepdims=True)) * np.hanning(config.window), config.fft, axis=2)
+    wanted = np.log(np.maximum(np.square(np.abs(spectrum)) @ mel_filters(config), POWER_FLOOR))
+    np.testing.assert_allclose(frames, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["SkylakeX", "Haswell"])
+def test_no_thread_but_the_callers_works(kernel: str) -> None:
+    """OpenBLAS would share larger products out, and its threads would spin; its variables choose that it could."""
+    code = (
+        "import time, numpy as np\nfrom streamdet.features import FrontEnd, FrontEndConfig\n"
+        "front_end = FrontEnd(FrontEndConfig(mels=128, bands='linear'))\n"
+        "samples, state = np.ones((32, 5120), np.float32), front_end.start(32)\n"
+        "np.ones((400, 400)) @ np.ones((400, 400))\n"
+        "time.sleep(1)\nbegin = time.process_time() - time.thread_time()\n"
+        "for _ in range(20): _, state = front_end(samples, state)\n"
+        "print(time.process_time() - time.thread_time() - begin)"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OPENBLAS_CORETYPE": kernel}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert float(done.stdout) < 0.01
 
 
 @given(chunks=st.lists(st.integers(0, 9_000), min_size=1, max_size=30), seed=st.integers(0, 5))

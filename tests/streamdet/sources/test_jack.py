@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from streamdet.sources.microphone import MicrophoneSource
-from tests.streamdet.pulse import missing
+from streamdet.sources.portaudio import Session, list_devices
+from tests.streamdet import jack as fake
+from tests.streamdet import pulse
 
 from .conftest import Reader
 
 Read = Callable[..., Reader]
-RATE = 48_000
-
-
-class Jack:
-    """A JACK server of a name of its own."""
-
-    def __init__(self, name: str, log: Path) -> None:
-        self._name, self._log = name, log
-        self._server: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            command = ["jackd", "--no-realtime", "--name", self._name, "-d", "dummy", "-r", str(RATE), "-p", "1024"]
-            self._server = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._server = None
+RATE = fake.RATE
 
 
 @pytest.fixture
-def jack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jack]:
-    if shutil.which("jackd") is None:
-        pytest.skip("not installed: jackd (Debian: jackd2)")
-    if reason := missing():
+def jack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake.FakeJack]:
+    if reason := fake.missing() or pulse.missing():
         pytest.skip(reason)
-    name = f"streamdet{os.getpid()}"
-    for key, value in {"DEFAULT_SERVER": name, "NO_START_SERVER": "1", "NO_AUDIO_RESERVATION": "1"}.items():
-        monkeypatch.setenv(f"JACK_{key}", value)
+    server = fake.FakeJack(tmp_path)
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
     monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/none")
-    server = Jack(name, tmp_path / "jackd.log")
     server.start()
     yield server
-    server.kill()
+    server.close()
 
 
-def test_a_killed_jackd_is_left_and_found_again(jack: Jack, read: Read) -> None:
+def test_a_killed_jackd_is_left_and_found_again(jack: fake.FakeJack, read: Read) -> None:
     reader = read(MicrophoneSource("jack:system", name="mixer", wait=True))
     reader.wait(lambda r: r.heard() > RATE // 5, 40)
     assert "JACK Audio Connection Kit" in reader.statuses()[-1].reason
@@ -71,3 +49,22 @@ def test_a_killed_jackd_is_left_and_found_again(jack: Jack, read: Read) -> None:
     assert max(block.lost for block in reader.blocks()) > RATE
     assert psutil.Process().num_fds() <= descriptors
     assert reader.finish() < 30
+
+
+def test_a_process_left_by_a_killed_jackd_takes_no_sound_from_the_next(jack: fake.FakeJack, read: Read) -> None:
+    source = MicrophoneSource("jack:system", name="mixer", wait=True)
+    until = time.monotonic() + 20
+    while not list_devices() and time.monotonic() < until:
+        time.sleep(0.1)
+    with closing(Session()):  # as that of a microphone which is heard through another sound server
+        reader = read(source)
+        reader.wait(lambda r: r.heard() > RATE // 5, 40)
+        jack.kill()
+        reader.wait(lambda r: r.statuses()[-1].phase == "recovering", 20)
+        heard = reader.heard()
+        jack.start()
+        reader.wait(lambda r: r.heard() > heard, 40)
+        begin, lost = reader.blocks()[-1].arrived, sum(block.lost for block in reader.blocks())
+        reader.wait(lambda r: r.blocks()[-1].arrived > begin + 2.5, 20)
+    assert sum(block.lost for block in reader.blocks()) == lost
+    assert source.counters()["mixer"]["xruns"] < 20  # of about 120 callbacks

@@ -165,7 +165,7 @@ class _Hearing:
         self.counts = dict.fromkeys(("opened", "kills", "jumps", "damaged", "received_samples", "lost_samples"), 0)
         self.over = False
         self._channel = channel
-        self._cleaner = Cleaner(name)
+        self._cleaner = Cleaner()
         self._rate = self._channels = 0
         self._expected: int | None = None
         self._last: float | None = None  # when sound last came

@@ -217,7 +217,7 @@ class _Hearing:
     def __init__(self, name: str, channel: int | None, *, drift: bool) -> None:
         self.life = LifeCycle(name)
         self._channel = channel
-        self._cleaner = Cleaner(name)
+        self._cleaner = Cleaner()
         self._last: float | None = None  # when sound last came
         self._counts = dict.fromkeys(("opened", "xruns", "dropped", "received_samples", "lost_samples", "stalls"), 0)
         self._correct = drift

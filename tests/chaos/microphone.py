@@ -18,12 +18,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from streamdet.audio.block import Block
+from streamdet.audio.block import Block, Status
 from streamdet.sources.microphone import MicrophoneSource
 from tests.streamdet import jack, pulse
 from tests.streamdet.jack import FakeJack
@@ -46,6 +47,7 @@ class Outcome:
     rounds: int
     causes: list[str] = field(default_factory=list)  # of each round
     returns: list[float] = field(default_factory=list)  # seconds from the return of the cause to sound, of each round
+    late: list[list[str]] = field(default_factory=list)  # what the sources said in rounds that took too long
     disturbed: int = 0  # how often a round that was none of its server's cost a microphone its device
     threads: int = 0
     descriptors: int = 0
@@ -64,6 +66,7 @@ class Hearer(threading.Thread):
         self.source = MicrophoneSource(DEVICES[name], name=name, wait=True)
         self.heard = self.lost = 0.0
         self.first = self.last = 0.0
+        self.said: deque[tuple[float, str]] = deque(maxlen=20)
         self.error: Exception | None = None
         self._stop_event = stop
 
@@ -72,6 +75,8 @@ class Hearer(threading.Thread):
             for item in self.source.items(self._stop_event):
                 if isinstance(item, Block):
                     self._count(item)
+                elif isinstance(item, Status):
+                    self.said.append((time.monotonic(), f"{item.stream} {item.phase}: {item.reason}"))
         except Exception as error:  # noqa: BLE001  shown at the end
             self.error = error
 
@@ -92,7 +97,9 @@ class Hearer(threading.Thread):
         until = time.monotonic() + PATIENCE
         while self.last < since:
             assert self.error is None, self.error
-            assert time.monotonic() < until, f"no sound for {PATIENCE} s: {self.source.counters()}"
+            assert time.monotonic() < until, (
+                f"no sound for {PATIENCE} s: {self.source.counters()} {list(self.said)[-4:]}"
+            )
             time.sleep(0.02)
         return time.monotonic() - since
 
@@ -101,19 +108,19 @@ class Servers:
     """The sound servers, and what can happen to them: each returns when the cause is over, as a monotonic time."""
 
     def __init__(self, folder: Path, chance: random.Random) -> None:
-        self._pulse, self._jack, self._chance = FakeMicrophone(folder), FakeJack(folder), chance
+        self._pulse, self.jack, self._chance = FakeMicrophone(folder), FakeJack(folder), chance
 
     def start(self) -> None:
         """Start both, and let this process hear them."""
         self._pulse.enter()
-        os.environ.update(self._jack.environment)
+        os.environ.update(self.jack.environment)
         self._pulse.start()
-        self._jack.start()
+        self.jack.start()
 
     def close(self) -> None:
         """End both."""
         self._pulse.close()
-        self._jack.close()
+        self.jack.close()
 
     def kill(self) -> float:
         """PulseAudio is killed."""
@@ -138,9 +145,9 @@ class Servers:
 
     def kill_jack(self) -> float:
         """JACK is killed; a client of it may hang for good then."""
-        self._jack.kill()
+        self.jack.kill()
         time.sleep(self._chance.uniform(0.2, 1.5))
-        self._jack.start()
+        self.jack.start()
         return time.monotonic()
 
 
@@ -179,7 +186,14 @@ def _break_often(outcome: Outcome, servers: Servers, hearers: list[Hearer], chan
         opened = sum(hearer.opened for hearer in others)
         back = cause()
         outcome.causes.append(cause.__name__)
-        outcome.returns.append(round(max(hearer.wait(back + 0.1) for hearer in hearers), 2))
+        try:
+            outcome.returns.append(round(max(hearer.wait(back + 0.1) for hearer in hearers), 2))
+        except AssertionError as error:
+            error.add_note(f"after {cause.__name__}; JACK {servers.jack.says}")
+            raise
+        if outcome.returns[-1] > RETURN_SECONDS:
+            said = sorted(line for hearer in hearers for line in hearer.said if line[0] > back - 5)
+            outcome.late.append([cause.__name__, *(f"{at - back:+.1f} s {text}" for at, text in said)])
         outcome.disturbed += sum(hearer.opened for hearer in others) - opened
         if number + 1 == max(1, int(WARM_UP * outcome.rounds)):
             settled = _held()

@@ -20,6 +20,12 @@ class FakeJack:
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
+    def says(self) -> str:
+        """Whether it runs, and the end of its log."""
+        code = "not started" if self._server is None else self._server.poll()
+        return f"exit code {code}: {self._log.read_text()[-1500:]}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a program needs in its environment to hear it."""
         return {"JACK_DEFAULT_SERVER": self._name, "JACK_NO_START_SERVER": "1", "JACK_NO_AUDIO_RESERVATION": "1"}

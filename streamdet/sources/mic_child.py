@@ -15,12 +15,16 @@ from streamdet.sources.child_io import ChildEnd
 MOST_CHUNKS: Final = 500  # 10 s of the usual 20 ms
 JACK_NAME: Final = b"streamdet-%d" % os.getpid()  # PortAudio keeps the pointer, not the text
 
+NO_JACK: Final = {"JACK_DEFAULT_SERVER": "streamdet-none", "JACK_NO_START_SERVER": "1"}  # no server has that name
+
 
 def main() -> None:
     """List the devices, wait for a choice, and pass its sound on until killed; trouble is said, then it ends."""
     end = ChildEnd()
-    end.hear()
-    _name_jack_client()
+    if end.hear()["jack"]:
+        _name_jack_client()
+    else:
+        os.environ |= NO_JACK
     try:
         import sounddevice  # noqa: PLC0415  this is what may be missing, hang or crash
     except (OSError, ImportError) as error:

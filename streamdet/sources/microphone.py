@@ -118,7 +118,7 @@ class MicrophoneSource:
         picky = not self._wait
         while not stop.is_set():
             try:
-                with closing(Session()) as session:
+                with closing(Session(jack=self._looks_at_jack())) as session:
                     device = self._choose(session.listing, picky=picky)
                     picky = False
                     way = _Way(device, self._rate or check_rate(device.rate), self._channels_of(device))
@@ -142,6 +142,13 @@ class MicrophoneSource:
         if picky:
             raise _NotThereError(f"{absent}; to wait for it say --source '{self.uri}?wait=1'")
         raise SourceError(absent)
+
+    def _looks_at_jack(self) -> bool:
+        """Tell whether the device may be one of JACK, whose trouble shall be that of no other."""
+        if self._known is not None:
+            return HOSTS["jack"] in self._known.host_api.casefold()
+        asked = str(self._device).casefold()
+        return not asked.startswith(tuple(f"{host}:" for host in (*HOSTS, "usb") if host != "jack"))
 
     def _channels_of(self, device: Device) -> int:
         offered = device.channels if device.channels <= MOST_CHANNELS else 2

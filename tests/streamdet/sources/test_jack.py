@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamdet.sources.microphone import MicrophoneSource
+from streamdet.sources.microphone import Device, MicrophoneSource
 from streamdet.sources.portaudio import Session, list_devices
 from tests.streamdet import jack as fake
 from tests.streamdet import pulse
@@ -56,6 +56,8 @@ def test_a_process_left_by_a_killed_jackd_takes_no_sound_from_the_next(jack: fak
     until = time.monotonic() + 20
     while not list_devices() and time.monotonic() < until:
         time.sleep(0.1)
+    with closing(Session(jack=False)) as session:
+        assert not session.listing.devices  # it asks no server that may hang
     with closing(Session()):  # as that of a microphone which is heard through another sound server
         reader = read(source)
         reader.wait(lambda r: r.heard() > RATE // 5, 40)
@@ -68,3 +70,15 @@ def test_a_process_left_by_a_killed_jackd_takes_no_sound_from_the_next(jack: fak
         reader.wait(lambda r: r.blocks()[-1].arrived > begin + 2.5, 20)
     assert sum(block.lost for block in reader.blocks()) == lost
     assert source.counters()["mixer"]["xruns"] < 20  # of about 120 callbacks
+
+
+@pytest.mark.parametrize(
+    ("device", "jack"),
+    [(None, True), (0, True), ("system", True), ("jack:system", True), ("alsa:USB", False), ("usb:1-1.2", False)],
+)
+def test_who_asks_for_no_device_of_jack_does_not_look_there(device: int | str | None, jack: bool) -> None:
+    source = MicrophoneSource(device)
+    assert source._looks_at_jack() == jack
+    for host, wanted in (("ALSA", False), ("JACK Audio Connection Kit", True)):  # once it was heard, its place is known
+        source._known = Device(3, "system", host, 2, RATE)
+        assert source._looks_at_jack() == wanted

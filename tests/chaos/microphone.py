@@ -166,7 +166,8 @@ def run(rounds: int, seed: int = 0) -> Outcome:
         finally:
             stop.set()
             for hearer in hearers:
-                hearer.join(10)
+                if hearer.ident is not None:  # it was started
+                    hearer.join(10)
             servers.close()
     for hearer in hearers:
         assert hearer.error is None, hearer.error

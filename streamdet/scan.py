@@ -15,6 +15,7 @@ from streamdet.errors import SourceError
 from streamdet.events import Alert, Event, Verdict
 from streamdet.pipeline import Pipeline
 from streamdet.sources.file import FileSource
+from streamdet.sources.lifecycle import UNLOGGED
 from streamdet.tap import Heard
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".w64", ".caf"})
@@ -84,7 +85,7 @@ class Scanner:
         self._track, self._alerts = [], {}
         error = None
         try:
-            error = self._feed(FileSource(path, speed="max", name=name), progress)
+            error = self._feed(FileSource(path, speed="max", name=name, log_budget=UNLOGGED), progress)
         except SourceError as problem:
             error = str(problem)
         self._pipeline.finish("end of file")

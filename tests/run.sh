@@ -13,6 +13,8 @@ SYSTEM_PACKAGES=(
   jackd2                                                      # another backend, whose end makes PortAudio hang
   chromium fonts-dejavu-core                                  # a real browser looks at the live page
   ffmpeg                                                      # sends RTP in all five codecs
+  gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-tools    # a real RTSP server; RTCP on the port of RTP
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good
   espeak-ng flite                                             # speak turns of the demo recipe
   mosquitto                                                   # a real MQTT broker
   prometheus                                                  # promtool checks metrics and alert rules

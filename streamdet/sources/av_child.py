@@ -32,13 +32,13 @@ def _run(end: ChildEnd, arguments: dict[str, Any]) -> None:
             rate=stream.rate,
             channels=stream.channels,
             codec=stream.codec_context.name,
-            recording=container.duration is not None,
+            seconds=None if container.duration is None else container.duration / av.time_base,
         )
-        _pass_on(end, container, stream)
-    end.say(over=True)
+        end.say(over=_pass_on(end, container, stream))
 
 
-def _pass_on(end: ChildEnd, container: Any, stream: Any) -> None:
+def _pass_on(end: ChildEnd, container: Any, stream: Any) -> float:
+    """Pass all sound on; returns how far it went, in seconds of what the container says it lasts."""
     rate, damaged = stream.rate, 0
     converter = av.AudioResampler(format="flt", layout=stream.layout, rate=rate)
     begun, position = time.monotonic(), 0
@@ -60,6 +60,9 @@ def _pass_on(end: ChildEnd, container: Any, stream: Any) -> None:
                 position += made.samples
                 sent += made.samples
         time.sleep(max(0.0, sent / rate - AHEAD_SECONDS - (time.monotonic() - begun)))
+    # A server of RTSP counts from its recording's beginning, wherever it was joined; files may begin at any number.
+    start = 0 if container.format.name == "rtsp" or stream.start_time is None else stream.start_time * stream.time_base
+    return float(position / rate - start)
 
 
 if __name__ == "__main__":

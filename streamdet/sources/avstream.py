@@ -22,10 +22,12 @@ from streamdet.sources.lifecycle import LifeCycle
 from streamdet.sources.pace import Backoff, Quiet
 
 MODULE: Final = "streamdet.sources.av_child"
+RETRY_SECONDS: Final = 2.0  # with the time that a process needs to start and to connect it may not take five
 POLL_SECONDS: Final = 0.25
 START_SECONDS: Final = 10.0  # for a process to come up on a busy machine, beside the time to connect
 TOLERANCE_SECONDS: Final = 0.04  # by how much time stamps may stray from the samples; mp3 and containers round
 BURST_SECONDS: Final = 2.0  # by how much they may run ahead of the clock on the wall
+SHORT_SECONDS: Final = 1.0  # by how much a recording that a server plays may end before its length
 REPORT_SECONDS: Final = 10.0
 REPEAT_SECONDS: Final = 60.0
 
@@ -61,7 +63,8 @@ class AvSource:
         self._open_timeout = open_timeout
         self._read_timeout = read_timeout
         self._options = _ffmpeg_options(parts.scheme, transport, listen=listen, open_timeout=open_timeout)
-        self._hearing = _Hearing(self.name, channel)
+        self._resumes = parts.scheme == "rtsp"
+        self._hearing = self._new_hearing()
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
@@ -98,9 +101,9 @@ class AvSource:
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield sound until stopped, or until a recording ends; see :class:`streamdet.sources.base.Source`."""
-        heard = self._hearing = _Hearing(self.name, self._channel)
+        heard = self._hearing = self._new_hearing()
         yield heard.life.move("connecting", f"opening {self.uri}")
-        backoff = Backoff(first=0.5, limit=3.0)
+        backoff = Backoff(first=0.5, limit=RETRY_SECONDS)
         while not stop.is_set():
             try:
                 with closing(self._start()) as child:
@@ -111,6 +114,9 @@ class AvSource:
                 yield heard.life.end("end of the recording")
                 return
             stop.wait(backoff.delay())
+
+    def _new_hearing(self) -> _Hearing:
+        return _Hearing(self.name, self._channel, resumes=self._resumes)
 
     def _start(self) -> Child:
         # libavformat's own limits are the inner ones: an error that says why is worth more than a kill.
@@ -160,17 +166,18 @@ def _ffmpeg_options(scheme: str, transport: str, *, listen: bool, open_timeout: 
 class _Hearing:
     """What one address has given so far, over all connections."""
 
-    def __init__(self, name: str, channel: int | None) -> None:
+    def __init__(self, name: str, channel: int | None, *, resumes: bool) -> None:
         self.life = LifeCycle(name)
         self.counts = dict.fromkeys(("opened", "kills", "jumps", "damaged", "received_samples", "lost_samples"), 0)
         self.over = False
         self._channel = channel
-        self._cleaner = Cleaner(name)
+        self._cleaner = Cleaner()
         self._rate = self._channels = 0
         self._expected: int | None = None
         self._last: float | None = None  # when sound last came
         self._codec = ""
-        self._recording = False
+        self._seconds: float | None = None  # that it says it lasts
+        self._resumes = resumes
         self._complaint = ""
         self._quiet = Quiet(REPEAT_SECONDS)
         self._report_at = 0.0
@@ -195,12 +202,22 @@ class _Hearing:
             raise SourceError(str(news["error"]))
         if "rate" in news:
             self._rate, self._channels = check_rate(news["rate"]), news["channels"]
-            self._codec, self._recording = news["codec"], news["recording"]
+            self._codec, self._seconds = news["codec"], news["seconds"]
         self.counts["damaged"] += "damaged" in news
         if "over" in news:
-            self.over = self._recording
-            if not self.over:
-                raise SourceError("the stream ended")
+            self._finish(news["over"])
+
+    def _finish(self, reached: float) -> None:
+        """End with a recording; one that a server plays and does not finish is connected to again.
+
+        Raises:
+            SourceError: it was no recording, or not the end of it.
+        """
+        if self._seconds is None:
+            raise SourceError("the stream ended")
+        if self._resumes and self._seconds - reached > SHORT_SECONDS:
+            raise SourceError(f"the stream ended after {reached:.0f} s of {self._seconds:.0f} s")
+        self.over = True
 
     def complain(self, reason: str) -> Iterator[Status]:
         """Yield a status for what failed, without repeating it."""

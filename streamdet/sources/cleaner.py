@@ -9,6 +9,7 @@ from typing import Final
 from streamdet.audio.block import Status
 from streamdet.audio.pcm import clean
 from streamdet.features.logmel import FloatArray
+from streamdet.sources.lifecycle import LifeCycle
 from streamdet.sources.pace import Quiet
 
 REPORT_SECONDS: Final = 10.0
@@ -17,9 +18,8 @@ REPORT_SECONDS: Final = 10.0
 class Cleaner:
     """Replaces NaN, infinite and absurd samples of one stream by 0 and counts them in ``bad_samples``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         self.bad_samples = 0
-        self._name = name
         self._reported = 0
         self._quiet = Quiet(REPORT_SECONDS)
 
@@ -29,13 +29,14 @@ class Cleaner:
         self.bad_samples += bad
         return samples
 
-    def report(self) -> Iterator[Status]:
-        """Yield a ``degraded`` status where more was bad since the last one, at most every ten seconds."""
-        if self.bad_samples > self._reported and self._quiet.allows(time.monotonic()):
-            yield self.summary()
+    def report(self, life: LifeCycle) -> Iterator[Status]:
+        """Yield ``degraded`` where more was bad since the last look, or ``live`` again; at most every ten seconds."""
+        news = self.bad_samples > self._reported
+        if (news or life.phase == "degraded") and self._quiet.allows(time.monotonic()):
+            yield self.summary(life) if news else life.move("live", "all samples are numbers again")
 
-    def summary(self) -> Status:
+    def summary(self, life: LifeCycle) -> Status:
         """Say what was bad until now."""
         self._reported = self.bad_samples
         reason = f"{self.bad_samples} samples that are no numbers, or far out of range, became 0"
-        return Status(self._name, "degraded", reason, {"bad_samples": self.bad_samples})
+        return life.move("degraded", reason, {"bad_samples": self.bad_samples})

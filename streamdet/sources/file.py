@@ -6,17 +6,18 @@ import os
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import soundfile
 
-from streamdet.audio.block import Block, End, Item, Status
+from streamdet.audio.block import Block, Item, Status
 from streamdet.audio.pcm import check_rate, to_mono
 from streamdet.errors import FormatError, SourceError
 from streamdet.sources.address import Address, stream_name
 from streamdet.sources.cleaner import Cleaner
+from streamdet.sources.lifecycle import Budget, LifeCycle
 
 Speed = Literal["real", "max"]
 BLOCK_SECONDS: Final[dict[Speed, float]] = {"real": 0.1, "max": 1.0}
@@ -44,6 +45,7 @@ class FileSource:
         loop: bool = False,
         channel: int | None = None,
         name: str | None = None,
+        log_budget: Budget | None = None,
     ) -> None:
         self.path = Path(path)
         self.uri = f"file:{path}"
@@ -51,6 +53,8 @@ class FileSource:
         self._speed: Speed = speed
         self._loop = loop
         self._channel = channel
+        self._log_budget = log_budget
+        self._reader = _Reader(LifeCycle(self.name, budget=log_budget), speed=speed, channel=channel)
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
@@ -66,19 +70,25 @@ class FileSource:
             name=options.text("name"),
         )
 
+    def counters(self) -> Mapping[str, Mapping[str, float]]:
+        """Counters of the file; see :class:`streamdet.sources.base.Counted`."""
+        return {self.name: self._reader.counters()}
+
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield the file once, or over and over; see :class:`streamdet.sources.base.Source`."""
+        life = LifeCycle(self.name, budget=self._log_budget)
+        reader = self._reader = _Reader(life, speed=self._speed, channel=self._channel)
+        yield life.move("connecting", f"opening {self.path.name}")
         with open_sound(self.path, channel=self._channel) as file:
-            yield Status(self.name, "live", f"reading {self.path.name}", {"rate": file.samplerate})
-            reader = _Reader(self.name, file, speed=self._speed, channel=self._channel)
-            trouble = yield from reader.play(stop)
+            yield life.move("live", f"reading {self.path.name}", {"rate": file.samplerate})
+            trouble = yield from reader.play(file, stop)
             while self._loop and not trouble and not stop.is_set():
                 file.seek(0)
-                trouble = yield from reader.play(stop)
+                trouble = yield from reader.play(file, stop)
         if stop.is_set():
             return
         yield from reader.summary(trouble)
-        yield End(self.name, trouble or "end of file")
+        yield life.end(trouble or "end of file")
 
 
 def open_sound(path: Path, *, channel: int | None = None) -> soundfile.SoundFile:
@@ -122,46 +132,52 @@ def _check(path: Path, file: soundfile.SoundFile, channel: int | None) -> None:
 class _Reader:
     """Reads an open file block by block and remembers what was wrong with it."""
 
-    def __init__(self, name: str, file: soundfile.SoundFile, *, speed: Speed, channel: int | None) -> None:
-        self._name = name
-        self._file = file
+    def __init__(self, life: LifeCycle, *, speed: Speed, channel: int | None) -> None:
+        self._life = life
         self._channel = channel
-        self._size = round(file.samplerate * BLOCK_SECONDS[speed])
+        self._seconds = BLOCK_SECONDS[speed]
         self._pace = _Pace(speed)
-        self._cleaner = Cleaner(name)
-        self._read = 0
+        self._cleaner = Cleaner()
+        self._read = self._all = 0  # samples, of this time through the file and of all
+        self._reached = 0.0  # in the file, in seconds
+
+    def counters(self) -> dict[str, float]:
+        """Count what happened."""
+        return {"received_samples": self._all, "bad_samples": self._cleaner.bad_samples, **self._life.counters()}
 
     def summary(self, trouble: str | None) -> Iterator[Status]:
         """Yield a status where something was wrong."""
         bad = self._cleaner.bad_samples
         if trouble:
-            seconds = round(self._read / self._file.samplerate, 3)
-            yield Status(self._name, "degraded", trouble, {"seconds": seconds, "bad_samples": bad})
+            detail = {"seconds": round(self._reached, 3), "bad_samples": bad}
+            yield self._life.move("degraded", trouble, detail)
         elif bad:
-            yield self._cleaner.summary()
+            yield self._cleaner.summary(self._life)
 
-    def play(self, stop: threading.Event) -> Generator[Item, None, str | None]:
+    def play(self, file: soundfile.SoundFile, stop: threading.Event) -> Generator[Item, None, str | None]:
         """Yield blocks up to the end of the file; return what was wrong with it, or None."""
-        self._read = 0
+        self._read, rate = 0, file.samplerate
         while not stop.is_set():
             try:
-                samples = self._file.read(self._size, dtype="float32", always_2d=True)
+                samples = file.read(round(rate * self._seconds), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                return f"damaged after {self._read / self._file.samplerate:.1f} s: {error.error_string}"
+                return f"damaged after {self._reached:.1f} s: {error.error_string}"
             if len(samples) == 0:
-                return self._missing()
+                return self._missing(file)
             self._read += len(samples)
+            self._all += len(samples)
+            self._reached = self._read / rate
             mono = to_mono(self._cleaner.take(samples), channel=self._channel)
-            yield from self._cleaner.report()
-            arrived = self._pace.wait(len(samples) / self._file.samplerate, stop)
-            yield Block(self._name, mono, self._file.samplerate, arrived=arrived)
+            yield from self._cleaner.report(self._life)
+            arrived = self._pace.wait(len(samples) / rate, stop)
+            yield Block(self._life.stream, mono, rate, arrived=arrived)
         return None
 
-    def _missing(self) -> str | None:
-        match = _WAV_LENGTH.search(self._file.extra_info)
+    def _missing(self, file: soundfile.SoundFile) -> str | None:
+        match = _WAV_LENGTH.search(file.extra_info)
         cut_off = match is not None and int(match[2]) < int(match[1]) < _LENGTH_UNKNOWN
-        if cut_off or self._read < self._file.frames:
-            return f"cut off after {self._read / self._file.samplerate:.1f} s: the file promises more"
+        if cut_off or self._read < file.frames:
+            return f"cut off after {self._reached:.1f} s: the file promises more"
         return None
 
 

@@ -68,6 +68,7 @@ class Budget:
 
 
 _budget = Budget(LOG_BURST, LOG_RATE)
+UNLOGGED: Final = Budget(0, 0)  # for who tells in other ways what becomes of a source
 
 
 class LifeCycle:

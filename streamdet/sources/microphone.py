@@ -12,6 +12,7 @@ from typing import Final, Self
 from urllib.parse import unquote
 
 import numpy as np
+import structlog
 
 from streamdet.audio.block import Block, Item, Status
 from streamdet.audio.pcm import check_rate, to_mono
@@ -28,8 +29,12 @@ from streamdet.sources.sample_clock import SampleClock
 
 __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 
+log = structlog.get_logger(__name__)
+
 POLL_SECONDS: Final = 0.25
-FIRST_SECONDS: Final = 5.0  # PulseAudio may take two until the first callback
+FIRST_SECONDS: Final = 3.0  # PulseAudio may take two until the first callback
+MOST_FIRST_SECONDS: Final = 10.0  # on a machine that has been seen to need them
+RETRY_SECONDS: Final = 2.0  # a try costs 0.1 s of a processor; with the first callback it may not take five
 SETTLE_SECONDS: Final = 0.4  # of a device's first sound is looked at together
 STALL_SECONDS: Final = 2.0  # no callback for this long: gone, whatever PortAudio says
 REPEAT_SECONDS: Final = 60.0
@@ -109,11 +114,11 @@ class MicrophoneSource:
         """
         heard = self._hearing = _Hearing(self.name, self._channel, drift=self._drift)
         yield heard.life.move("connecting", f"opening {self._described()}")
-        backoff = Backoff(first=0.5, limit=3.0)
+        backoff = Backoff(first=0.5, limit=RETRY_SECONDS)
         picky = not self._wait
         while not stop.is_set():
             try:
-                with closing(Session()) as session:
+                with closing(Session(jack=self._looks_at_jack())) as session:
                     device = self._choose(session.listing, picky=picky)
                     picky = False
                     way = _Way(device, self._rate or check_rate(device.rate), self._channels_of(device))
@@ -130,9 +135,20 @@ class MicrophoneSource:
         if device is not None:
             self._known = device
             return device
-        if picky and listing.devices:
-            raise _NotThereError(f"there is no {self._described()}; there are {_listed(listing.devices)}")
-        raise SourceError(f"there is no {self._described()}")
+        absent = f"there is no {self._described()}"
+        if not listing.devices:
+            raise SourceError(f"{absent}, nor any other; `streamdet devices --explain` looks for the reason")
+        absent += f"; there are {_listed(listing.devices)}"
+        if picky:
+            raise _NotThereError(f"{absent}; to wait for it say --source '{self.uri}?wait=1'")
+        raise SourceError(absent)
+
+    def _looks_at_jack(self) -> bool:
+        """Tell whether the device may be one of JACK, whose trouble shall be that of no other."""
+        if self._known is not None:
+            return HOSTS["jack"] in self._known.host_api.casefold()
+        asked = str(self._device).casefold()
+        return not asked.startswith(tuple(f"{host}:" for host in (*HOSTS, "usb") if host != "jack"))
 
     def _channels_of(self, device: Device) -> int:
         offered = device.channels if device.channels <= MOST_CHANNELS else 2
@@ -217,7 +233,7 @@ class _Hearing:
     def __init__(self, name: str, channel: int | None, *, drift: bool) -> None:
         self.life = LifeCycle(name)
         self._channel = channel
-        self._cleaner = Cleaner(name)
+        self._cleaner = Cleaner()
         self._last: float | None = None  # when sound last came
         self._counts = dict.fromkeys(("opened", "xruns", "dropped", "received_samples", "lost_samples", "stalls"), 0)
         self._correct = drift
@@ -225,8 +241,10 @@ class _Hearing:
         self._clock = SampleClock(1)
         self._meter = DriftMeter(1)
         self._position = self._owed = 0
+        self._patience = FIRST_SECONDS  # with a device that was opened and gave no sound yet
         self._complaint = ""
         self._quiet = Quiet(REPEAT_SECONDS)
+        self._log_quiet = Quiet(REPEAT_SECONDS)
         self._loss_quiet = Quiet(LOSS_SECONDS)
         self._told = 0
 
@@ -237,7 +255,8 @@ class _Hearing:
             SourceError: it stopped, or never came.
         """
         self._begin(way)
-        since, heard = time.monotonic(), False
+        begun = since = time.monotonic()
+        heard = False
         first = list[Sound]()
         while not stop.is_set():
             chunks = self._sounds(session.take(POLL_SECONDS))
@@ -250,13 +269,16 @@ class _Hearing:
                 missed = 0 if heard else self._missed(chunks, way)
                 if not heard:
                     heard, self._complaint = True, ""
+                    self._patience = min(max(FIRST_SECONDS, 2 * (chunks[0].at - begun)), MOST_FIRST_SECONDS)
                     backoff.reset()
                     yield self.life.move("live", f"hearing {way}", self._detail())
                 yield from self._blocks(chunks, way, missed)
                 yield from self._losses(now)
                 since = now
-            elif now - since > (STALL_SECONDS if heard else FIRST_SECONDS):
+            elif now - since > (STALL_SECONDS if heard else self._patience):
                 self._counts["stalls"] += 1
+                if not heard:
+                    self._patience = min(1.5 * self._patience, MOST_FIRST_SECONDS)
                 raise SourceError(f"no sound from {way.device.name!r}")
 
     def _begin(self, way: _Way) -> None:
@@ -268,7 +290,9 @@ class _Hearing:
         self._counts["opened"] += 1
 
     def complain(self, reason: str) -> Iterator[Status]:
-        """Yield a status for what failed, without repeating it."""
+        """Yield a status for what failed, without repeating it; the log says that what never came is waited for."""
+        if self.life.phase == "connecting" and self._log_quiet.allows(time.monotonic()):
+            log.warning(f"waiting: {reason}; Ctrl-C stops waiting", stream=self.life.stream)
         if reason != self._complaint:
             self._complaint, self._quiet = reason, Quiet(REPEAT_SECONDS)
         moves = self.life.phase in ("live", "degraded")

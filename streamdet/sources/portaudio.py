@@ -49,13 +49,16 @@ class Listing:
 class Session:
     """A process with PortAudio that has listed the devices and may open one; use it with ``contextlib.closing``.
 
+    Args:
+        jack: whether to look for devices of JACK. To look for them is to wait for its server, which may hang.
+
     Raises:
         DependencyError: PortAudio is not installed; the text says how to install it.
         SourceError: it does not answer.
     """
 
-    def __init__(self) -> None:
-        self._child = Child(MODULE, {})
+    def __init__(self, *, jack: bool = True) -> None:
+        self._child = Child(MODULE, {"jack": jack})
         try:
             self.listing = self._list()
         except BaseException:

@@ -23,7 +23,7 @@ class RtpSource:
     multicast group is joined. Payload types are known by RFC 3551; for the dynamic ones (96 to 127) say ``codec``
     (``pcmu``, ``pcma``, ``l16``, ``g722``, ``opus``), with ``pt`` for only one number, ``rate`` (the RTP clock) and
     ``channels``; or ``sdp=FILE``. Further options: ``srtp=FILE`` (keys), ``rtcp=receive``, ``reply`` or ``off``,
-    ``by=ssrc`` or ``host``, ``channel`` (counted from 0; the mean of all where absent), ``jitter_min`` and
+    ``mux``, ``by=ssrc`` or ``host``, ``channel`` (counted from 0; the mean of all where absent), ``jitter_min`` and
     ``jitter_max`` (ms), ``idle`` (s), ``streams`` (most at a time), ``max_rate`` (packets a second of one stream),
     ``allow`` (addresses and networks), ``max_loss`` (share that makes a stream degraded), ``conceal``, ``name``.
     """
@@ -43,7 +43,7 @@ class RtpSource:
     ) -> None:
         self._host = host
         self._options = options or RtpOptions()
-        self._ports = choose_ports(port, last_port or port, self._options.rtcp)
+        self._ports = choose_ports(port, last_port or port, self._options.rtcp, mux=self._options.mux)
         self._many_ports = last_port is not None and last_port != port
         self._label = f"{port}-{last_port}" if self._many_ports else str(port)
         self.name = stream_name(name or f"rtp-{self._label}")

@@ -30,7 +30,8 @@ class RtpOptions:
     ``shortest`` and ``longest`` bound, in seconds, the wait for a packet out of order; a stream without packets for
     ``idle`` seconds has ended; more than ``streams`` at a time are refused, and of each stream what exceeds
     ``max_rate`` packets in a second. A stream that loses more than the share ``max_loss`` is degraded. ``allow`` lists
-    who may send, empty for all. ``by`` tells what a stream is: an SSRC, or all a host sends one after the other.
+    who may send, empty for all. With ``mux`` RTCP comes on the ports of RTP alone. ``by`` tells what a stream is: an
+    SSRC, or all a host sends one after the other.
     """
 
     channel: int | None = None
@@ -42,6 +43,7 @@ class RtpOptions:
     max_loss: float = 0.05
     allow: tuple[Network, ...] = ()
     rtcp: RtcpMode = "receive"
+    mux: bool = False
     by: StreamKey = "ssrc"
     conceal: bool = True
 
@@ -59,15 +61,17 @@ class Ports:
         return f"{self.media[0]}-{self.media[-1]}" if len(self.media) > 1 else str(self.media[0])
 
 
-def choose_ports(first: int, last: int, rtcp: RtcpMode) -> Ports:
+def choose_ports(first: int, last: int, rtcp: RtcpMode, *, mux: bool = False) -> Ports:
     """Choose what to listen on: with RTCP the even ports, each with the odd one above it (RFC 3550 section 11).
 
-    A single port is taken for RTP whether even or odd. With RTCP off, every port of a range is for RTP.
+    A single port is taken for RTP whether even or odd. With RTCP off, or on the ports of RTP (``mux``, RFC 5761), every
+    port of a range is for RTP.
 
     Raises:
         ConfigError: the range is empty or too long.
     """
-    if rtcp == "off":
+    paired = rtcp != "off" and not mux
+    if not paired:
         media = tuple(range(first, last + 1))
     elif first == last:
         media = (first,)
@@ -75,9 +79,9 @@ def choose_ports(first: int, last: int, rtcp: RtcpMode) -> Ports:
         media = tuple(range(first + first % 2, last + 1, 2))
     if not media or len(media) > MOST_PORTS:
         raise ConfigError(
-            f"rtp: {first}-{last} must be a range of 1 to {MOST_PORTS} ports (even ones, unless rtcp=off)"
+            f"rtp: {first}-{last} must be a range of 1 to {MOST_PORTS} ports (even ones, unless rtcp=off or mux=1)"
         )
-    control = () if rtcp == "off" else tuple(port + 1 for port in media if port % 2 == 0)
+    control = tuple(port + 1 for port in media if port % 2 == 0) if paired else ()
     return Ports(media, control)
 
 
@@ -172,6 +176,7 @@ def _rtp_options(options: Options, *, encrypted: bool) -> RtpOptions:
         max_loss=options.number("max_loss", usual.max_loss, low=0, high=1),
         allow=_networks(options.text("allow")),
         rtcp=_rtcp_mode(rtcp),
+        mux=options.flag("mux"),
         by="host" if _word(options, "by", get_args(StreamKey), "ssrc") == "host" else "ssrc",
         conceal=options.flag("conceal", default=True),
     )

@@ -298,11 +298,11 @@ class RtpPort:
             yield self.life.update(reason, self._detail())
 
     def _reply(self, now: float) -> None:
-        """Send each sender a receiver report, to where its own RTCP comes from or the port above (RFC 3550)."""
+        """Send each sender a receiver report, to where its own RTCP comes from, or should (RFC 3550, RFC 5761)."""
         self._reply_at = now + REPLY_SECONDS * random.uniform(0.5, 1.5)
         for key, stream in self._streams.items():
             via = self._receivers.control_of(key[0])
-            receiver, to = self._control.get(key, (None, (key[1][0], key[1][1] + 1)))
+            receiver, to = self._control.get(key, (None, (key[1][0], key[1][1] + (not self._options.mux))))
             used = receiver.socket if receiver is not None else via
             if used is not None:
                 self._send(used, build_receiver_report(self._ssrc, [stream.report_block(now)], self._cname), to)

@@ -6,20 +6,26 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator, Iterator, Mapping
 from typing import Final, Self
 
-from streamdet.audio.block import Block, End, Item, Status
+from streamdet.audio.block import Block, Item
 from streamdet.audio.pcm import PCM_FORMATS, PcmFormat, check_rate, decode_pcm, sample_bytes, to_mono
 from streamdet.errors import SourceError
+from streamdet.features.logmel import FloatArray
 from streamdet.sources.address import Address, stream_name
 from streamdet.sources.cleaner import Cleaner
+from streamdet.sources.lifecycle import LifeCycle
 
 # s; a writer of single samples shall not make a block of each. A hop is eight blocks of 40 ms, which end where it ends:
 # none waits for them, and they cost half of what blocks of 20 ms do.
 SHORTEST_BLOCK: Final = 0.04
 LONGEST_BLOCK: Final = 1.0
 POLL_SECONDS: Final = 0.25
+# A writer that stops for so long has stopped: an alert may not outlast it. A shorter pause, such as that of a program
+# which waits for its own input, changes nothing, since no sound is lost in it.
+STALL_SECONDS: Final = 10.0
 
 
 class StdinSource:
@@ -50,6 +56,7 @@ class StdinSource:
         self._format = pcm_format
         self._channel = channel
         self._descriptor = descriptor
+        self._hearing = _Hearing(self.name, channel)
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
@@ -64,21 +71,22 @@ class StdinSource:
             name=options.text("name"),
         )
 
+    def counters(self) -> Mapping[str, Mapping[str, float]]:
+        """Counters of the stream; see :class:`streamdet.sources.base.Counted`."""
+        return {self.name: self._hearing.counters()}
+
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield what is written until the writer closes; see :class:`streamdet.sources.base.Source`."""
         descriptor = sys.stdin.fileno() if self._descriptor is None else self._descriptor
         if os.isatty(descriptor):
             raise SourceError("standard input is a terminal; pipe raw PCM into it, such as: arecord -t raw ... | ...")
-        yield Status(self.name, "live", f"reading {self._format} at {self._rate} Hz", {"rate": self._rate})
-        cleaner = Cleaner(self.name)
-        left = yield from self._blocks(descriptor, cleaner, stop)
-        if stop.is_set():
-            return
-        if cleaner.bad_samples:
-            yield cleaner.summary()
-        yield End(self.name, f"cut off within a frame ({left} bytes left over)" if left else "end of input")
+        heard = self._hearing = _Hearing(self.name, self._channel)
+        yield heard.life.move("connecting", f"waiting for {self._format} at {self._rate} Hz", {"rate": self._rate})
+        left = yield from self._blocks(descriptor, heard, stop)
+        if not stop.is_set():
+            yield from heard.end(f"cut off within a frame ({left} bytes left over)" if left else "end of input")
 
-    def _blocks(self, descriptor: int, cleaner: Cleaner, stop: threading.Event) -> Generator[Item, None, int]:
+    def _blocks(self, descriptor: int, heard: _Hearing, stop: threading.Event) -> Generator[Item, None, int]:
         """Yield blocks of whole frames; return how many bytes of a broken one are left."""
         frame = sample_bytes(self._format) * self._channels
         grid = max(1, int(SHORTEST_BLOCK * self._rate)) * frame
@@ -87,14 +95,48 @@ class StdinSource:
             held += data
             whole = (taken + len(held)) // grid * grid - taken if data else len(held) - len(held) % frame
             if whole <= 0:
+                yield from heard.nothing(time.monotonic())
                 continue
             taken += whole
             samples = decode_pcm(bytes(held[:whole]), pcm_format=self._format, channels=self._channels)
             del held[:whole]
-            mono = to_mono(cleaner.take(samples), channel=self._channel)
-            yield from cleaner.report()
-            yield Block(self.name, mono, self._rate)
+            yield from heard.take(samples, self._rate)
         return len(held)
+
+
+class _Hearing:
+    """What was written so far."""
+
+    def __init__(self, name: str, channel: int | None) -> None:
+        self.life = LifeCycle(name)
+        self._channel = channel
+        self._cleaner = Cleaner()
+        self._samples = 0
+        self._last = time.monotonic()
+
+    def counters(self) -> dict[str, float]:
+        """Count what happened."""
+        return {"received_samples": self._samples, "bad_samples": self._cleaner.bad_samples, **self.life.counters()}
+
+    def take(self, samples: FloatArray, rate: int) -> Iterator[Item]:
+        """Yield samples ``[n, channels]`` as a block."""
+        if self.life.phase in ("connecting", "recovering"):
+            yield self.life.move("live", "hearing standard input", {"rate": rate})
+        mono = to_mono(self._cleaner.take(samples), channel=self._channel)
+        self._samples, self._last = self._samples + len(mono), time.monotonic()
+        yield from self._cleaner.report(self.life)
+        yield Block(self.life.stream, mono, rate)
+
+    def nothing(self, now: float) -> Iterator[Item]:
+        """Yield a status where nothing has come for long."""
+        if self.life.phase in ("live", "degraded") and now - self._last > STALL_SECONDS:
+            yield self.life.move("recovering", f"nothing was written for {STALL_SECONDS:g} s")
+
+    def end(self, reason: str) -> Iterator[Item]:
+        """Yield what was wrong, and the end."""
+        if self._cleaner.bad_samples:
+            yield self._cleaner.summary(self.life)
+        yield self.life.end(reason)
 
 
 def _reads(descriptor: int, size: int, stop: threading.Event) -> Iterator[bytes]:

@@ -394,7 +394,7 @@ class _Hub:
             if name in self._names:
                 return None  # another name that reads the same once cleaned: two voices must not share a stream
             decoder = PayloadDecoder(self._options.channel)
-            stream = _Stream(name, Cleaner(name), decoder, LifeCycle(name), now)
+            stream = _Stream(name, Cleaner(), decoder, LifeCycle(name), now)
             self._streams[key] = stream
             self._names.add(name)
         return stream

@@ -177,6 +177,46 @@ def bad_network(weather: Weather, *, streams: int = 3, packets: int = 500, seed:
     return {"weather": f"{weather}", "relay": dict(done), "found": found}
 
 
+OPUS_SAMPLES = 960  # of a packet of 20 ms at 48 kHz
+
+
+def opus(loss: float, *, seconds: float = 20.0, seed: int = 0) -> dict[str, object]:
+    """A real ffmpeg sends Opus with its own error correction through a relay that loses packets.
+
+    The correction (the copy of a frame in the next packet, RFC 6716 section 2.1.7) is not used: what is lost is counted
+    as lost to the sample, and what the decoder makes up instead is marked as made up.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise RuntimeError("ffmpeg is not installed")
+    talk = ["-f", "lavfi", "-i", f"anoisesrc=r=48000:a=0.2:c=pink:d={seconds}"]
+    codec = ["-c:a", "libopus", "-application", "voip", "-b:a", "32k", "-fec:a", "1", "-packet_loss", "20"]
+    with listening("?idle=2&codec=opus&name=call&max_loss=0.02") as (listener, port):
+        relay = Relay(("127.0.0.1", port), Weather(loss, twice=0.05, delay=0.1), seed=seed)
+        relay.start()
+        command = ["ffmpeg", "-loglevel", "error", "-re", *talk, *codec, "-f", "rtp", f"rtp://127.0.0.1:{relay.port}"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as sender:
+            listener.wait(lambda: relay.counts["came"] >= (seconds - 1) * 50, seconds + 30)
+            relay.weather = Weather()  # so that nothing is lost at the very end, where nobody can know of it
+            sender.wait(30)
+        relay.finish()
+        listener.wait(lambda: listener.ended, 15)
+    (found,) = listener.ended.values()
+    done, lost = relay.counts, int(found["lost"])
+    assert sum(int(found[name]) for name in CAME) == done["sent"], (found, done)
+    assert found["received"] == done["came"] - done["lost"] - int(found["late"]), (found, done)
+    assert (lost, found["duplicate"], found["malformed"]) == (done["lost"], done["twice"], 0), (found, done)
+    gone = lost + int(found["late"])  # a late packet was given up, and something may stand in for it
+    assert found["lost_samples"] == gone * OPUS_SAMPLES, (found, gone)
+    assert 0.5 * gone * OPUS_SAMPLES <= int(found["concealed_samples"]) <= gone * OPUS_SAMPLES, found
+    heard, missing = sum(listener.seconds.values()), sum(listener.lost.values())
+    assert abs(missing - gone * 0.02) < 1e-6, (missing, gone)
+    assert abs(heard - int(found["received"]) * 0.02) < 1e-6, (heard, found)
+    if loss:
+        assert listener.phases["degraded"] > 0
+    share = missing / (heard + missing)
+    return {"loss": loss, "relay": dict(done), "lost": lost, "late": found["late"], "share_lost": round(share, 4)}
+
+
 def come_and_go(rounds: int, *, seconds: float = 0.6) -> dict[str, object]:
     """Kill and restart a real ffmpeg again and again; each comes back with another SSRC from another port."""
     if shutil.which("ffmpeg") is None:
@@ -304,13 +344,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="how often ffmpeg is killed and restarted")
     parser.add_argument("--packets", type=int, default=3000, help="packets of each stream through the bad network")
-    parser.add_argument("--part", choices=("network", "crowd", "flood", "restart"), action="append")
+    parser.add_argument("--part", choices=("network", "opus", "crowd", "flood", "restart"), action="append")
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    parts = given.part or ["network", "crowd", "flood", "restart"]
+    parts = given.part or ["network", "opus", "crowd", "flood", "restart"]
     if "network" in parts:
         for loss in (0.0, 0.1, 0.2, 0.3):
             say(bad_network(Weather(loss, 0.1, 0.2), packets=given.packets, seed=int(100 * loss)))
+    if "opus" in parts:
+        for loss in (0.0, 0.1, 0.3):
+            say(opus(loss, seed=int(100 * loss)))
     if "crowd" in parts:
         say(crowd())
     if "flood" in parts:

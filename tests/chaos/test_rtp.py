@@ -16,6 +16,12 @@ def test_every_packet_is_found_again_after_a_bad_network(loss: float) -> None:
     assert figures["relay"]["twice"] > 0  # type: ignore[index]
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="not installed: ffmpeg")
+def test_opus_that_is_lost_is_lost_to_the_sample() -> None:
+    figures = rtp.opus(0.2, seconds=13.0, seed=3)  # long enough for one report of the loss
+    assert 0.1 < figures["share_lost"] < 0.3  # type: ignore[operator]
+
+
 def test_a_crowd_is_received_whole() -> None:
     assert rtp.crowd(streams=100, seconds=2.0)["streams"] == 100
 

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import zmq
 
-from streamdet.events import schema
+from streamdet.events import DAEMON, StatePhase, schema
+from streamdet.sources.lifecycle import ALLOWED
 
 from .conftest import DEMO, Run, hops, lines_until
 
@@ -22,13 +23,17 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 def check_stream(events: list[dict]) -> None:
-    """Every event follows the schema, and each stream's seq is gapless from 1."""
+    """Every event follows the schema, each stream's seq is gapless from 1, and its states follow the one table."""
     validator = jsonschema.Draft202012Validator(schema())
     last: dict[str, int] = defaultdict(int)
+    phases: dict[str, StatePhase] = defaultdict(lambda: "connecting")
     for event in events:
         validator.validate(event)
         last[event["stream"]] += 1
         assert event["seq"] == last[event["stream"]]
+        if event["type"] == "state" and event["stream"] != DAEMON:
+            before, phases[event["stream"]] = phases[event["stream"]], event["phase"]
+            assert event["phase"] == before or event["phase"] in ALLOWED[before], event
 
 
 def test_the_demo_raises_alerts_in_synthetic_turns_only(run: Run, endpoint: str) -> None:
@@ -81,7 +86,12 @@ def test_a_failing_source_harms_no_other(run: Run, endpoint: str, tmp_path: Path
     check_stream(events)
     good = [event for event in events if event["stream"] == "good" and event["type"] == "score"]
     assert len(good) == hops(soundfile.info(DEMO).duration)
-    assert [e["phase"] for e in events if e["stream"] == "bad"] == ["failed"]
+    assert [e["phase"] for e in events if e["stream"] == "bad"] == ["connecting", "failed"]
+    assert [e["phase"] for e in events if e["stream"] == "good" and e["type"] == "state"] == [
+        "connecting",
+        "live",
+        "ended",
+    ]
     assert done.stderr.count("is empty (0 bytes)") == 2  # once when it happened, once in the summary
 
 
@@ -101,7 +111,11 @@ def test_raw_sound_on_standard_input(run: Run, endpoint: str, speech: np.ndarray
     raw = (speech[:64_000] * 32_767).astype("<i2").tobytes()
     done = run("listen", "-s", "-", "--json", "--publish", endpoint, stdin=raw)
     assert done.returncode == 0
-    scores = [json.loads(line) for line in done.stdout.splitlines() if '"score"' in line]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    check_stream(events)
+    assert [event["phase"] for event in events if event["type"] == "state"] == ["connecting", "live", "ended"]
+    assert "phase=live" in done.stderr
+    scores = [event for event in events if event["type"] == "score"]
     assert len(scores) == 13
     assert scores[-1]["media_time"] == 4.0
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -135,3 +136,31 @@ def test_zeromq_from_another_process_gives_the_track_of_the_file(
     for hop, score in zip(expected["track"], scores, strict=True):
         assert hop["p_fake"] == pytest.approx(score["p_fake"], abs=1e-3)
         assert hop["verdict"] == score["verdict"]
+
+
+def test_a_microphone_that_is_not_there_is_waited_for_in_one_clear_line(
+    start: Start, fake_microphone: FakeMicrophone, tmp_path: Path
+) -> None:
+    fake_microphone.kill()
+    arguments = ("listen", "--device", "pulse", "--json", "--publish", "none")
+    process = start(*arguments, **fake_microphone.environment)
+    lines_until(process, lambda event: "there is no microphone 'pulse'" in event.get("reason", ""), 30)
+    time.sleep(4)  # it tries again, and does not say so again
+    said = [line for line in (tmp_path / "stderr-0").read_text().splitlines() if "no microphone" in line]
+    assert len(said) == 1
+    assert "waiting: there is no microphone 'pulse', nor any other; `streamdet devices --explain`" in said[0]
+    assert "Ctrl-C stops waiting" in said[0]
+    fake_microphone.start()
+    lines_until(process, lambda event: event["type"] == "score", 30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_where_there_are_others_a_wrong_name_is_an_error(
+    start: Start, fake_microphone: FakeMicrophone, tmp_path: Path
+) -> None:
+    process = start("listen", "--device", "nosuch", "--json", "--publish", "none", **fake_microphone.environment)
+    assert process.wait(60) == 3
+    said = (tmp_path / "stderr-0").read_text()
+    assert "there is no microphone 'nosuch'; there are 0 'pulse'" in said
+    assert "to wait for it say --source 'mic:nosuch?wait=1'" in said

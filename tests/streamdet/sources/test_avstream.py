@@ -196,7 +196,7 @@ def test_nobody_there_is_said_once_without_the_password(read: Read, port: int) -
 
 
 def test_time_stamps_tell_what_is_lost_and_what_began_anew() -> None:
-    heard = _Hearing("a", None)
+    heard = _Hearing("a", None, resumes=True)
     heard.connect()
     heard._rate, heard._channels = 8000, 1
     data = np.zeros(160, np.float32).tobytes()

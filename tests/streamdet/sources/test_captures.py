@@ -11,7 +11,7 @@ from streamdet.audio.block import Block, Item
 from streamdet.audio.codecs import Encoding
 from streamdet.errors import FormatError
 from streamdet.sources.payload import STATIC
-from streamdet.sources.rtcp import SenderReport, parse_rtcp
+from streamdet.sources.rtcp import Goodbye, SenderReport, parse_rtcp
 from streamdet.sources.rtp_packet import is_rtcp, parse_rtp
 from streamdet.sources.rtp_stream import RtpStream
 from streamdet.sources.srtp import SrtpError, SrtpKey, SrtpReceiver
@@ -107,6 +107,43 @@ def test_damaged_payloads_harm_nothing(name: str) -> None:
         items, stream = heard(name, [bytes(data) for data in damaged])
         assert all(len(item.samples) for item in items if isinstance(item, Block))
         assert stream.counters()["received"] == 6
+
+
+def test_a_captured_digit_is_silence_and_no_loss() -> None:
+    """GStreamer stops the sound while it sends a digit; one packet of sound came after the end of the digit."""
+    datagrams = capture("gstreamer-dtmf")
+    types = {**STATIC, 101: Encoding("telephone-event", 8000)}
+    packets = [parse_rtp(data) for data in datagrams]
+    events = [packet for packet in packets if packet.payload_type == 101]
+    assert (len(events), events[0].marker) == (8, True)
+    assert {packet.payload[0] for packet in events} == {5}
+    assert {packet.timestamp for packet in events} == {events[0].timestamp}
+    assert [bool(packet.payload[1] & 0x80) for packet in events] == [False] * 7 + [True]
+    stream = RtpStream("s", origin="o", payload_types=types, first=packets[0], now=0.0)
+    items: list[Item] = []
+    for i, packet in enumerate(packets):
+        stream.put(packet, 0.03 * i)
+        items += stream.take(0.03 * i)
+    items += stream.finish("over")
+    counters = stream.counters()
+    assert (counters["received"], counters["events"], counters["reordered"]) == (17, 8, 1)
+    assert [counters[name] for name in ("lost", "lost_samples", "malformed", "unknown", "resets")] == [0] * 5
+    blocks = [item for item in items if isinstance(item, Block)]
+    assert not any(block.lost or block.concealed for block in blocks)
+    whole = (packets[-1].timestamp - packets[0].timestamp) + 160
+    assert sum(len(block.samples) for block in blocks) == whole
+    sound = np.concatenate([block.samples for block in blocks])
+    assert np.abs(sound[640 : 640 + 2000]).max() == 0  # the digit is not heard as a voice
+
+
+def test_captured_rtcp_beside_rtp_is_told_apart() -> None:
+    datagrams = capture("gstreamer-rtcp-mux")
+    assert [is_rtcp(data) for data in datagrams] == [False] * 3 + [True] + [False] * 3 + [False] * 2 + [True]
+    media = [parse_rtp(data) for data in datagrams if not is_rtcp(data)]
+    reports = [message for data in datagrams if is_rtcp(data) for message in parse_rtcp(data)]
+    assert [type(message) for message in reports] == [SenderReport, SenderReport, Goodbye]
+    assert {packet.ssrc for packet in media} == {reports[0].ssrc} == set(reports[2].ssrcs)
+    assert (reports[0].packets, reports[1].packets) == (68, 400)
 
 
 def test_captured_srtp_opens_with_its_key_alone() -> None:

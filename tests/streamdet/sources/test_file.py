@@ -45,7 +45,7 @@ def test_formats(tmp_path: Path, speech: np.ndarray, suffix: str, subtype: str, 
     assert len(reader.sound()) == pytest.approx(4 * RATE, abs=RATE / 10)
     assert correlation(reader.sound(), speech[: 4 * RATE]) >= least - 1e-6
     assert reader.items[-1] == End("a", "end of file")
-    assert [status.phase for status in reader.statuses()] == ["live"]
+    assert [status.phase for status in reader.statuses()] == ["connecting", "live"]
 
 
 def test_samples_pass_untouched_at_any_rate(tmp_path: Path) -> None:
@@ -101,6 +101,7 @@ def test_what_is_no_number_becomes_silence_and_is_counted(tmp_path: Path) -> Non
     samples[[5, 20_000, 40_000]] = 0
     assert np.array_equal(reader.sound(), samples)
     assert [(status.phase, status.detail.get("bad_samples")) for status in reader.statuses()] == [
+        ("connecting", None),
         ("live", None),
         ("degraded", 1),
         ("degraded", 3),
@@ -124,9 +125,16 @@ def test_a_wav_of_unknown_length_is_whole(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"  # as a program writes that streams
     path.write_bytes(data)
-    reader = play(FileSource(path, speed="max"))
+    source = FileSource(path, speed="max")
+    reader = play(source)
     assert reader.heard() == RATE
     assert reader.ends() == [End("a", "end of file")]
+    assert source.counters()["a"] == {
+        "received_samples": RATE,
+        "bad_samples": 0,
+        "entered_live": 1,
+        "entered_ended": 1,
+    }
 
 
 def test_what_is_no_sound_is_one_clear_error(tmp_path: Path) -> None:

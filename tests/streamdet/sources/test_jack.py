@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
-from streamdet.sources.microphone import MicrophoneSource
-from tests.streamdet.pulse import missing
+from streamdet.sources.microphone import Device, MicrophoneSource
+from streamdet.sources.portaudio import Session, list_devices
+from tests.streamdet import jack as fake
+from tests.streamdet import pulse
 
 from .conftest import Reader
 
 Read = Callable[..., Reader]
-RATE = 48_000
-
-
-class Jack:
-    """A JACK server of a name of its own."""
-
-    def __init__(self, name: str, log: Path) -> None:
-        self._name, self._log = name, log
-        self._server: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            command = ["jackd", "--no-realtime", "--name", self._name, "-d", "dummy", "-r", str(RATE), "-p", "1024"]
-            self._server = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._server = None
+RATE = fake.RATE
 
 
 @pytest.fixture
-def jack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jack]:
-    if shutil.which("jackd") is None:
-        pytest.skip("not installed: jackd (Debian: jackd2)")
-    if reason := missing():
+def jack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake.FakeJack]:
+    if reason := fake.missing() or pulse.missing():
         pytest.skip(reason)
-    name = f"streamdet{os.getpid()}"
-    for key, value in {"DEFAULT_SERVER": name, "NO_START_SERVER": "1", "NO_AUDIO_RESERVATION": "1"}.items():
-        monkeypatch.setenv(f"JACK_{key}", value)
+    server = fake.FakeJack(tmp_path)
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
     monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/none")
-    server = Jack(name, tmp_path / "jackd.log")
     server.start()
     yield server
-    server.kill()
+    server.close()
 
 
-def test_a_killed_jackd_is_left_and_found_again(jack: Jack, read: Read) -> None:
+def test_a_killed_jackd_is_left_and_found_again(jack: fake.FakeJack, read: Read) -> None:
     reader = read(MicrophoneSource("jack:system", name="mixer", wait=True))
     reader.wait(lambda r: r.heard() > RATE // 5, 40)
     assert "JACK Audio Connection Kit" in reader.statuses()[-1].reason
@@ -71,3 +49,36 @@ def test_a_killed_jackd_is_left_and_found_again(jack: Jack, read: Read) -> None:
     assert max(block.lost for block in reader.blocks()) > RATE
     assert psutil.Process().num_fds() <= descriptors
     assert reader.finish() < 30
+
+
+def test_a_process_left_by_a_killed_jackd_takes_no_sound_from_the_next(jack: fake.FakeJack, read: Read) -> None:
+    source = MicrophoneSource("jack:system", name="mixer", wait=True)
+    until = time.monotonic() + 20
+    while not list_devices() and time.monotonic() < until:
+        time.sleep(0.1)
+    with closing(Session(jack=False)) as session:
+        assert not session.listing.devices  # it asks no server that may hang
+    with closing(Session()):  # as that of a microphone which is heard through another sound server
+        reader = read(source)
+        reader.wait(lambda r: r.heard() > RATE // 5, 40)
+        jack.kill()
+        reader.wait(lambda r: r.statuses()[-1].phase == "recovering", 20)
+        heard = reader.heard()
+        jack.start()
+        reader.wait(lambda r: r.heard() > heard, 40)
+        begin, lost = reader.blocks()[-1].arrived, sum(block.lost for block in reader.blocks())
+        reader.wait(lambda r: r.blocks()[-1].arrived > begin + 2.5, 20)
+    assert sum(block.lost for block in reader.blocks()) == lost
+    assert source.counters()["mixer"]["xruns"] < 20  # of about 120 callbacks
+
+
+@pytest.mark.parametrize(
+    ("device", "jack"),
+    [(None, True), (0, True), ("system", True), ("jack:system", True), ("alsa:USB", False), ("usb:1-1.2", False)],
+)
+def test_who_asks_for_no_device_of_jack_does_not_look_there(device: int | str | None, jack: bool) -> None:
+    source = MicrophoneSource(device)
+    assert source._looks_at_jack() == jack
+    for host, wanted in (("ALSA", False), ("JACK Audio Connection Kit", True)):  # once it was heard, its place is known
+        source._known = Device(3, "system", host, 2, RATE)
+        assert source._looks_at_jack() == wanted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -23,6 +25,7 @@ from streamdet.sources.rtcp import (
 )
 from streamdet.sources.rtp_packet import is_rtcp
 from streamdet.sources.uri import from_uri
+from tests.streamdet import gstreamer
 
 from .conftest import Reader
 from .test_rtp import Sender
@@ -137,6 +140,32 @@ def test_a_goodbye_ends_the_stream(read: Read, even_port: int, muxed: bool) -> N
     assert source.counters()[source.name]["rtcp"] >= (5 if muxed else 2)  # type: ignore[attr-defined]
     for one in (sender, control):
         one.close()
+
+
+def test_a_real_peer_with_everything_on_one_port(read: Read, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 5761, both ways: GStreamer's reports and goodbye are heard, and it takes our reports of it from that port."""
+    if reason := gstreamer.missing():
+        pytest.skip(reason)
+    monkeypatch.setattr("streamdet.sources.rtp_port.REPLY_SECONDS", 0.5)
+    last = port | 1  # an odd port of a range, where there is no other for RTCP
+    source = from_uri(f"rtp://127.0.0.1:{last - 1}-{last}?name=peer&mux=1&rtcp=reply")
+    reader = read(source)
+    reader.wait(lambda r: r.statuses())
+    command = [gstreamer.SYSTEM_PYTHON, str(gstreamer.SCRIPTS / "gst_rtcp_mux.py"), str(last), "3"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    name = f"peer-{last}-5eedcafe"
+    reader.wait(lambda r: r.ends())
+    assert [(end.stream, end.reason) for end in reader.ends()] == [(name, "its sender said goodbye")]
+    final = reader.statuses(name)[-1].detail
+    assert (final["received"], final["lost"], final["sender_packets"]) == (150, 0, 150)
+    own = source.counters()["peer"]  # type: ignore[attr-defined]
+    assert own["datagrams"] == own["rtcp"] + own["received"]
+    assert own["rtcp"] >= 2
+    heard = [json.loads(line) for line in done.stdout.splitlines()]
+    assert heard
+    assert all(report["lost"] == 0 and 0 < report["round_trip"] < 2 for report in heard)
+    first = int(final["extended_highest"]) - 149
+    assert all(first <= report["highest"] <= first + 149 for report in heard)
 
 
 def test_a_goodbye_of_another_host_or_with_rtcp_off_ends_nothing(read: Read, port: int) -> None:

@@ -113,6 +113,7 @@ def test_ports_of_a_range_go_in_pairs_where_rtcp_is_heard() -> None:
     assert choose_ports(5004, 5009, "receive").control == (5005, 5007, 5009)
     assert choose_ports(5003, 5006, "reply").media == (5004, 5006)
     assert choose_ports(5003, 5006, "off") == choose_ports(5003, 5006, "off").__class__((5003, 5004, 5005, 5006))
+    assert choose_ports(5003, 5006, "reply", mux=True) == choose_ports(5003, 5006, "off")
     assert choose_ports(5003, 5003, "receive").media == (5003,)
     assert choose_ports(5003, 5003, "receive").control == ()
     for first, last in ((5003, 5003 + 9000), (5001, 5000)):

@@ -24,7 +24,7 @@ from streamdet.sources.cleaner import Cleaner
 from streamdet.sources.drift import DriftMeter
 from streamdet.sources.lifecycle import LifeCycle
 from streamdet.sources.pace import Backoff, Quiet
-from streamdet.sources.portaudio import Device, Listing, Session, list_devices
+from streamdet.sources.portaudio import Device, Listing, ListingError, Session, list_devices
 from streamdet.sources.sample_clock import SampleClock
 
 __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
@@ -80,6 +80,7 @@ class MicrophoneSource:
         self._wait = wait
         self._drift = drift
         self._known: Device | None = None
+        self._jack_hangs = False
         self._hearing = _Hearing(self.name, channel, drift=drift)
 
     @classmethod
@@ -119,13 +120,15 @@ class MicrophoneSource:
         while not stop.is_set():
             try:
                 with closing(Session(jack=self._looks_at_jack())) as session:
-                    device = self._choose(session.listing, picky=picky)
+                    device = self._choose(session.listing, picky=picky and not self._jack_hangs)
                     picky = False
                     way = _Way(device, self._rate or check_rate(device.rate), self._channels_of(device))
                     session.open(device, rate=way.rate, channels=way.channels)
                     yield from heard.listen(session, way, stop, backoff)
             except _NotThereError:
                 raise
+            except ListingError as error:
+                yield from heard.complain(f"{error}{self._turn_from_jack()}")
             except SourceError as error:
                 yield from heard.complain(str(error))
             stop.wait(backoff.delay())
@@ -143,10 +146,22 @@ class MicrophoneSource:
             raise _NotThereError(f"{absent}; to wait for it say --source '{self.uri}?wait=1'")
         raise SourceError(absent)
 
-    def _looks_at_jack(self) -> bool:
-        """Tell whether the device may be one of JACK, whose trouble shall be that of no other."""
+    def _turn_from_jack(self) -> str:
+        """Leave JACK out of the next listing where it may be what hangs, or look there again; says which it is."""
+        self._jack_hangs = not self._jack_hangs and self._looks_at_jack() and not self._is_of_jack()
+        return "; looking without JACK, whose server may be what hangs" if self._jack_hangs else ""
+
+    def _is_of_jack(self) -> bool:
         if self._known is not None:
             return HOSTS["jack"] in self._known.host_api.casefold()
+        return str(self._device).casefold().startswith("jack:")
+
+    def _looks_at_jack(self) -> bool:
+        """Tell whether the device may be one of JACK, whose trouble shall be that of no other."""
+        if self._jack_hangs:
+            return False
+        if self._known is not None:
+            return self._is_of_jack()
         asked = str(self._device).casefold()
         return not asked.startswith(tuple(f"{host}:" for host in (*HOSTS, "usb") if host != "jack"))
 

@@ -46,6 +46,10 @@ class Listing:
     default: int | None
 
 
+class ListingError(SourceError):
+    """PortAudio hangs while it looks for devices; a sound server that does not answer may be why."""
+
+
 class Session:
     """A process with PortAudio that has listed the devices and may open one; use it with ``contextlib.closing``.
 
@@ -54,7 +58,8 @@ class Session:
 
     Raises:
         DependencyError: PortAudio is not installed; the text says how to install it.
-        SourceError: it does not answer.
+        ListingError: it does not answer.
+        SourceError: its process ended.
     """
 
     def __init__(self, *, jack: bool = True) -> None:
@@ -98,7 +103,7 @@ class Session:
             for record in self.take(POLL_SECONDS):
                 if isinstance(record, News) and "devices" in record.fields:
                     return _listing(record.fields)
-        raise SourceError(f"PortAudio did not list the microphones within {LIST_SECONDS:g} s")
+        raise ListingError(f"PortAudio did not list the microphones within {LIST_SECONDS:g} s")
 
 
 def list_devices() -> list[Device]:

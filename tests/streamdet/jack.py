@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -42,12 +43,18 @@ class FakeJack:
             self.start()  # what was killed is still in that list, until one of its name ends in order
             time.sleep(0.5)
         assert self._server is not None
+        self._server.send_signal(signal.SIGCONT)
         self._server.terminate()
         try:
             self._server.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
         self._server = None
+
+    def hang(self) -> None:
+        """Let the server be there and answer nobody."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """End the server without a word, as a crash does."""

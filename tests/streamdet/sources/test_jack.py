@@ -72,6 +72,20 @@ def test_a_process_left_by_a_killed_jackd_takes_no_sound_from_the_next(jack: fak
     assert source.counters()["mixer"]["xruns"] < 20  # of about 120 callbacks
 
 
+def test_a_jack_server_that_hangs_keeps_no_other_microphone_from_being_heard(
+    jack: fake.FakeJack, fake_microphone: pulse.FakeMicrophone, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = time.monotonic() + 20
+    while not any("JACK" in device.host_api for device in list_devices()) and time.monotonic() < until:
+        time.sleep(0.1)
+    jack.hang()
+    monkeypatch.setattr("streamdet.sources.portaudio.LIST_SECONDS", 5.0)
+    reader = read(MicrophoneSource("pulse", wait=True))
+    reader.wait(lambda r: r.heard() > 4_000, 60)
+    reasons = [status.reason for status in reader.statuses()]
+    assert any("looking without JACK" in reason for reason in reasons), reasons
+
+
 @pytest.mark.parametrize(
     ("device", "jack"),
     [(None, True), (0, True), ("system", True), ("jack:system", True), ("alsa:USB", False), ("usb:1-1.2", False)],

@@ -137,6 +137,7 @@ class Listener:
         origin: Origin | None = None,
     ) -> None:
         keep_working_memory()
+        self._config = config  # of the start; what runs now is ``config``
         self._engine_reason = choose_engine(config).reason
         self._engines = [load_engine(config) for _ in range(config.workers)]
         self._stop = threading.Event()
@@ -386,6 +387,11 @@ class Listener:
     def model(self) -> ModelInfo:
         """What the model file that scores says of itself."""
         return self._engines[0].info
+
+    @property
+    def config(self) -> Config:
+        """The configuration that runs now."""
+        return self._config if self._reloader is None else self._reloader.config
 
     @property
     def queues(self) -> Sequence[QueueSink]:

@@ -467,7 +467,7 @@ class Pipeline:
             )
         )
         for tap in self._taps:
-            tap(Heard(stream.voice.name, hop, features, column, judgement, stream.restarted))
+            tap(Heard(stream.voice.name, hop, features, column, judgement, stream.judge.config, stream.restarted))
         stream.restarted = False
         self._tell_alerts(stream, judgement.alerts)
 

@@ -40,6 +40,7 @@ class Box:
     """A keeper and what it said."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        self.folder = folder
         self.said: list[tuple[str, str]] = []
         chain = Chain(folder)
         self.keeper = AlertKeeper(
@@ -53,7 +54,10 @@ class Box:
 
     def alert(self, number: int) -> Evidence | None:
         self.keeper.follow(raised(number))
-        return self.keeper.complete("hall", over(raised(number)), "2026-11-21T09:00:00Z").result(60)
+        evidence = self.keeper.complete("hall", over(raised(number)), "2026-11-21T09:00:00Z").result(60)
+        if evidence is not None:  # told before it is chained
+            wait_until(lambda: any(entry.get("alert") == raised(number).id for entry in read_entries(self.folder)))
+        return evidence
 
 
 @pytest.fixture

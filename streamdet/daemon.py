@@ -463,7 +463,7 @@ class Listener:
 
 def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
     sinks: list[Sink] = []
-    if config.publish is not None:
+    if config.publish not in (None, "none"):
         sinks.append(ZeroMQSink(config.publish, ring=key_ring(config)))
     sinks.append(JsonLinesSink(sys.stdout.buffer) if json else TerminalSink(Console()))
     return sinks + outbound_sinks(config)

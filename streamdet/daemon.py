@@ -137,6 +137,7 @@ class Listener:
         origin: Origin | None = None,
     ) -> None:
         keep_working_memory()
+        self._config = config  # of the start; what runs now is ``config``
         self._engine_reason = choose_engine(config).reason
         self._engines = [load_engine(config) for _ in range(config.workers)]
         self._stop = threading.Event()
@@ -388,6 +389,11 @@ class Listener:
         return self._engines[0].info
 
     @property
+    def config(self) -> Config:
+        """The configuration that runs now."""
+        return self._config if self._reloader is None else self._reloader.config
+
+    @property
     def queues(self) -> Sequence[QueueSink]:
         """The queue before each sink, with its counters."""
         return self._fanout.sinks
@@ -457,7 +463,7 @@ class Listener:
 
 def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
     sinks: list[Sink] = []
-    if config.publish is not None:
+    if config.publish not in (None, "none"):
         sinks.append(ZeroMQSink(config.publish, ring=key_ring(config)))
     sinks.append(JsonLinesSink(sys.stdout.buffer) if json else TerminalSink(Console()))
     return sinks + outbound_sinks(config)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from streamdet.audio.ring import Span
+from streamdet.config import Config
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.events import Health, StatePhase
 from streamdet.sinks.base import Sink
@@ -20,6 +21,11 @@ class Inside(Protocol):
     @property
     def model(self) -> ModelInfo:
         """What the model file that scores says of itself."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """The configuration that runs now; another object after each reload."""
         ...
 
     @property

@@ -473,7 +473,8 @@ class Pipeline:
             )
         )
         for tap in self._taps:
-            tap(Heard(stream.voice.name, hop, features, column, judgement, self._front_end, stream.restarted))
+            judged, made_by = stream.judge.config, self._front_end
+            tap(Heard(stream.voice.name, hop, features, column, judgement, judged, made_by, stream.restarted))
         stream.restarted = False
         self._tell_alerts(stream, judgement.alerts)
 

@@ -91,6 +91,11 @@ class Reloader:
         self._config = config
         self._origin = origin
 
+    @property
+    def config(self) -> Config:
+        """What runs now."""
+        return self._config
+
     def reload(self, host: Host) -> None:
         """Read the configuration anew and apply it; never raises for what is wrong with it."""
         try:

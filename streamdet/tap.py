@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamdet.decide.alarm import Transition
-from streamdet.decide.judge import Judgement
+from streamdet.decide.judge import JudgeConfig, Judgement
 from streamdet.decide.window import Column
 from streamdet.events import Alert, Evidence
 from streamdet.features.logmel import FloatArray, FrontEndConfig
@@ -20,7 +20,8 @@ class Heard:
     """One hop of one stream with everything that was made of it; arrays are shared, so nobody may write to them.
 
     ``features`` are float32 ``[hop_frames, mels]`` as the network saw them, made by ``front_end``; None where the whole
-    hop was lost, or skipped under overload (its samples are there all the same).
+    hop was lost, or skipped under overload (its samples are there all the same). ``judged`` is how its stream is judged
+    at this hop: the same object until a reload changes it.
     """
 
     stream: str
@@ -28,6 +29,7 @@ class Heard:
     features: FloatArray | None
     column: Column
     judgement: Judgement
+    judged: JudgeConfig
     front_end: FrontEndConfig
     restarted: bool = False  # everything before it was forgotten, after a long gap
 

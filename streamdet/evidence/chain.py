@@ -207,13 +207,13 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder last.
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, last.
 
     Raises:
         OSError: the disk refused.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -17,7 +17,7 @@ from streamdet.evidence.retention import kept as not_pruned
 from streamdet.evidence.seal import Entry, Signer
 from streamdet.evidence.verify import check_alert
 from streamdet.parts import Inside
-from streamdet.web.desk import Acknowledgement, Kept, MemoryDesk, Proof, Recording
+from streamdet.web.desk import Acknowledgement, Kept, MemoryDesk, Proof, Recording, store_acknowledgement
 
 log = structlog.get_logger(__name__)
 SHOWN = 200  # alerts
@@ -27,9 +27,13 @@ class EvidenceDesk:
     """Implements :class:`streamdet.web.desk.Desk`.
 
     An alert that is still recorded is played from memory where sound is kept at all; one that is over from its file.
+    ``past`` are the alerts that the event store knows, the newest first.
     """
 
-    def __init__(self, inside: Inside, chain: Chain, mode: Mode, signer: Signer | None) -> None:
+    def __init__(
+        self, inside: Inside, chain: Chain, mode: Mode, signer: Signer | None, past: Sequence[Kept] = ()
+    ) -> None:
+        self._inside = inside
         self._chain = chain
         self._folder = chain.folder
         self._model = inside.model.digest
@@ -38,7 +42,8 @@ class EvidenceDesk:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._files: dict[str, tuple[str, ...]] = {}
-        self._load()
+        self._changed: dict[str, Kept] = {}
+        self._load(past)
 
     def sealed(self, entry: Entry) -> None:
         """Hear that an alert is in the chain; on the writer's thread."""
@@ -46,6 +51,12 @@ class EvidenceDesk:
             self._files[entry["alert"]] = tuple(entry["files"])
             while len(self._files) > 2 * SHOWN:
                 del self._files[next(iter(self._files))]
+            kept = self._kept.get(entry["alert"])
+            if kept is not None:
+                alert_id = kept.alert.id
+                playable, picture = self._sound(alert_id) is not None, self._file(alert_id, ".png")
+                kept = self._kept[alert_id] = replace(kept, playable=playable, pictured=picture is not None)
+                self._changed[alert_id] = kept
 
     def take(self, alert: Alert) -> Kept:
         """Hear of an alert's next step."""
@@ -114,12 +125,16 @@ class EvidenceDesk:
                 log.warning("acknowledgement_not_stored", alert=alert_id, reason=str(error))
                 return kept  # the page shows it as not acknowledged, which is true
             kept = self._kept[alert_id] = replace(kept, acknowledged=acknowledgement)
-            return kept
+        store_acknowledgement(self._inside, alert_id, acknowledgement)
+        return kept
 
-    def tick(self) -> None:
-        """Go on holding the sound of alerts that last."""
+    def tick(self) -> Sequence[Kept]:
+        """Go on holding the sound of alerts that last; returns those whose recording is complete now."""
         if self._memory is not None:
             self._memory.tick()
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        return list(changed.values())
 
     def _file(self, alert_id: str, suffix: str) -> str | None:
         return next((name for name in self._files.get(alert_id, ()) if name.endswith(suffix)), None)
@@ -127,18 +142,23 @@ class EvidenceDesk:
     def _sound(self, alert_id: str) -> str | None:
         return self._file(alert_id, ".flac")
 
-    def _load(self) -> None:
-        """Read what earlier runs kept."""
+    def _load(self, past: Sequence[Kept]) -> None:
+        """Read what earlier runs kept: what the store knows, and what is in the chain instead where both know it."""
         entries = read_entries(self._folder)
+        self._kept.update((kept.alert.id, kept) for kept in past)
         for entry in not_pruned(entries)[-SHOWN:]:
             alert = self._alert(entry)
             self._files[alert.id] = tuple(entry["files"])
             pictured = self._file(alert.id, ".png") is not None
-            self._kept[alert.id] = Kept(alert, entry["raised"], self._sound(alert.id) is not None, pictured=pictured)
+            said = self._kept[alert.id].acknowledged if alert.id in self._kept else None
+            playable = self._sound(alert.id) is not None
+            self._kept[alert.id] = Kept(alert, entry["raised"], playable, said, pictured)
         for entry in entries:
             kept = self._kept.get(entry.get("alert", ""))
             if entry["kind"] == "acknowledged" and kept is not None and kept.acknowledged is None:
                 self._kept[entry["alert"]] = replace(kept, acknowledged=Acknowledgement(entry["by"], entry["at"]))
+        latest = sorted(self._kept.items(), key=lambda item: item[1].raised)[-SHOWN:]
+        self._kept = OrderedDict(latest)
 
     def _alert(self, entry: Entry) -> Alert:
         name, digest = next(iter(entry["files"].items()))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ import structlog
 
 from streamdet.audio.ring import Span
 from streamdet.decide.alarm import Transition
+from streamdet.decide.judge import JudgeConfig
 from streamdet.errors import EvidenceError
 from streamdet.events import Alert, Evidence, StatePhase
 from streamdet.evidence.chain import Chain, read_entries
@@ -33,6 +35,7 @@ PREROLL: Final = 5.0  # seconds before the onset
 PAST: Final = 64  # hops whose scores are kept of each stream: 20 s
 WAITING: Final = 3000  # hops that may wait to be written, 60 MB
 OWED: Final = 1000  # alerts that may wait to be noted after all
+SEALING: Final = 16  # alerts that may wait for an idle moment to be noted
 RETRY: Final = (0.5, 15.0)  # seconds between two tries: the first, the longest
 TIDY_SECONDS: Final = 60.0
 Failure = (OSError, EvidenceError)
@@ -44,6 +47,7 @@ Sound = Callable[[str, int, int], Span | None]
 @dataclass(frozen=True, slots=True)
 class _Begin:
     alert: Alert
+    about: dict[str, Any]
     piece: Piece
 
 
@@ -82,6 +86,7 @@ class AlertKeeper:
         # of the scoring threads; each stream has one
         self._past: dict[str, deque[tuple[int, float | None, int]]] = {}
         self._active: dict[str, str] = {}
+        self._judged: dict[str, JudgeConfig] = {}
         # shared
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
@@ -90,6 +95,7 @@ class AlertKeeper:
         # of the writer
         self._recordings: dict[str, Recording | None] = {}  # None: its files could not be written
         self._alerts: dict[str, Alert] = {}
+        self._sealing: deque[tuple[Recording, Transition, str]] = deque()  # told, and not in the chain yet
         self._owed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=OWED)
         self._known: set[str] = set()
         self._broken = ""
@@ -107,11 +113,12 @@ class AlertKeeper:
             past = self._past[stream] = deque(maxlen=PAST)
         p_fake = heard.judgement.p_fake
         past.append((hop.end, p_fake, hop.lost))
+        self._judged[stream] = heard.judged
         alert_id = self._active.get(stream)
         if alert_id is not None:
             start = (hop.end - 1) // self._hop * self._hop
             said = ((hop.end / self._rate, p_fake),)
-            self._put(_More(alert_id, Piece(start, hop.samples[: hop.end - start], hop.lost, said)))
+            self._put(_More(alert_id, Piece(start, hop.samples[: hop.end - start], hop.lost, said, heard.judged)))
 
     def follow(self, alert: Alert) -> None:
         """Begin a recording, or note that one goes on."""
@@ -126,7 +133,9 @@ class AlertKeeper:
         start = stop if span is None else span.start
         said = tuple((end / self._rate, p_fake) for end, p_fake, _ in past if end > start)
         self._active[alert.stream] = alert.id
-        self._put(_Begin(alert, Piece(start, samples, 0 if span is None else span.lost, said)))
+        lost = 0 if span is None else span.lost
+        piece = Piece(start, samples, lost, said, self._judged.get(alert.stream, JudgeConfig()))
+        self._put(_Begin(alert, self._around.about() | {"model": alert.model}, piece))
 
     def complete(self, stream: str, step: Transition, time: str) -> Future[Evidence | None]:
         """Have a recording completed."""
@@ -138,6 +147,7 @@ class AlertKeeper:
     def leave(self, stream: str) -> None:
         """Forget a stream."""
         self._past.pop(stream, None)
+        self._judged.pop(stream, None)
         self._active.pop(stream, None)
 
     def orphan(self, alert: Alert) -> None:
@@ -186,9 +196,14 @@ class AlertKeeper:
     # ---- the writer ----
 
     def _run(self) -> None:
-        while (item := self._next()) is not None or not self._closing:
+        while (item := self._next()) is not None or self._sealing or not self._closing:
             try:
-                self._settle() if item is None else self._handle(item)
+                if item is not None:
+                    self._handle(item)
+                if self._sealing and (item is None or len(self._sealing) > SEALING):
+                    self._seal(*self._sealing.popleft())
+                elif item is None:
+                    self._settle()
             except Exception:  # a fault in one recording must neither end all others nor go unseen
                 log.exception("evidence_crashed")
                 if isinstance(item, _Complete) and not item.done.done():
@@ -200,7 +215,7 @@ class AlertKeeper:
 
     def _next(self) -> _Item | None:
         with self._changed:
-            if not self._items and not self._closing:
+            if not self._items and not self._sealing and not self._closing:
                 self._changed.wait(RETRY[0])
             if not self._items:
                 return None
@@ -224,7 +239,7 @@ class AlertKeeper:
         self._recordings[item.alert.id] = None
         try:
             self._retention.make_room(self._chain)
-            self._recordings[item.alert.id] = Recording(self._around, item.alert, item.piece)
+            self._recordings[item.alert.id] = Recording(self._around, item.about, item.alert, item.piece)
         except Failure as error:
             self._fail(error)
 
@@ -241,22 +256,36 @@ class AlertKeeper:
             self._fail(error)
 
     def _finish(self, item: _Complete) -> None:
+        """Complete what the end of the alert names, and say so; picture, sidecar and chain come when there is time."""
         recording = self._recordings.pop(item.step.id, None)
         alert = self._alerts.pop(item.step.id, None)
-        evidence = None
+        path = None
+        if recording is not None:
+            try:
+                path = recording.close()
+            except Failure as error:
+                self._fail(error)
+                recording.discard()
+                recording = None
+        if recording is None:
+            if alert is not None:
+                self._owed.append((file_name(alert), self._bare(alert, item.step, item.time)))
+        elif path is None:
+            path = self._seal(recording, item.step, item.time)
+        else:
+            self._sealing.append((recording, item.step, item.time))
+        item.done.set_result(None if path is None else Evidence(path=str(path.absolute()), sha256=file_digest(path)))
+
+    def _seal(self, recording: Recording, step: Transition, time: str) -> Path | None:
+        """Put a recording in the chain; returns its sidecar, None where the disk refused."""
         try:
-            if recording is not None:
-                entry, path = recording.seal(self._chain, item.step, item.time)
-                self._done(entry)
-                evidence = Evidence(path=str(path.absolute()), sha256=file_digest(path))
+            entry, sidecar = recording.seal(self._chain, step, time)
         except Failure as error:
             self._fail(error)
-            if recording is not None:
-                recording.discard()
-            recording = None
-        if recording is None and alert is not None:
-            self._owed.append((file_name(alert), self._bare(alert, item.step, item.time)))
-        item.done.set_result(evidence)
+            self._owed.append((recording.name, self._bare(recording.alert, step, time)))
+            return None
+        self._done(entry)
+        return sidecar
 
     def _note_orphan(self, alert: Alert) -> None:
         if alert.id in self._known:
@@ -270,7 +299,8 @@ class AlertKeeper:
     def _bare(self, alert: Alert, step: Transition, time: str, why: str = "") -> dict[str, Any]:
         """Describe an alert of which there is no recording."""
         last = {"phase": "cleared", "reason": step.reason, "time": time, "peak": step.peak, "duration": step.duration}
-        return self._around.of(alert) | {
+        return self._around.about() | {
+            "model": alert.model,
             "status": "incomplete",
             "why": why or f"it could not be written: {self._broken}",
             "mode": self._around.mode,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from importlib.util import find_spec
+from typing import Any
 
 import structlog
 
-from streamdet.assembly import judge_config
 from streamdet.config import Config
 from streamdet.decide.alarm import Transition
-from streamdet.decide.calibrate import probability
 from streamdet.errors import DependencyError, EvidenceError
 from streamdet.events import Alert, Event, Evidence
 from streamdet.evidence.chain import Chain, own
@@ -24,9 +22,11 @@ from streamdet.evidence.recording import Circumstances
 from streamdet.evidence.retention import Limits, Retention
 from streamdet.evidence.seal import Signer
 from streamdet.parts import Inside
+from streamdet.settings.digest import config_digest
 from streamdet.sinks.base import Sink
 from streamdet.tap import Heard, Keeper, Tap
 from streamdet.version import running_version
+from streamdet.web.desk import stored_alerts
 
 log = structlog.get_logger(__name__)
 NOTICED = 25.0  # seconds that may lie between the onset of an alert and the moment it is raised
@@ -102,7 +102,7 @@ class EvidencePart:
             keeper.start()
         except OSError as error:
             raise EvidenceError(f"cannot keep recordings in {self._folder}: {error.strerror}") from error
-        self._desk = EvidenceDesk(inside, self._chain, self._mode, self._signer)
+        self._desk = EvidenceDesk(inside, self._chain, self._mode, self._signer, stored_alerts(inside))
         keeper.on_sealed = self._desk.sealed
         self._keeper.real = keeper
         early, self._early = self._early, []
@@ -132,26 +132,33 @@ class EvidencePart:
             self._keeper.real.orphan(event)
 
     def _circumstances(self, inside: Inside) -> Circumstances:
-        judge = judge_config(self._config, inside.model)
-        configuration = hashlib.sha256(self._config.model_dump_json().encode()).hexdigest()
-        about = {
-            "model": inside.model.digest,
-            "configuration": configuration,
-            "engine": inside.health().engine,
-            "version": running_version(),
-        }
         return Circumstances(
             folder=self._folder,
             mode=self._mode,
             seconds=self._config.evidence.seconds,
             front_end=inside.model.front_end,
-            about=about,
-            thresholds={
-                "raise": round(probability(judge.alarm.raise_at), 4),
-                "clear": round(probability(judge.alarm.clear_at), 4),
-                "spoof": round(probability(judge.rules.spoof_at), 4),
-            },
+            about=_About(inside),
         )
+
+
+class _About:
+    """Says what scores now, for the sidecars."""
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside = inside
+        self._version = running_version()
+        self._digest = (inside.config, config_digest(inside.config))
+
+    def __call__(self) -> dict[str, Any]:
+        config = self._inside.config
+        if config is not self._digest[0]:  # making it anew for each alert would hold up the thread that scores
+            self._digest = (config, config_digest(config))
+        return {
+            "model": self._inside.model.digest,
+            "configuration": self._digest[1],
+            "engine": self._inside.health().engine,
+            "version": self._version,
+        }
 
 
 class _Later:

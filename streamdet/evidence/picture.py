@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ UPPER, LOWER = 372, 532
 HEIGHT: Final = 580
 RANGE: Final = 11.0  # nats below the loudest that are drawn
 INK, FAINT, PAPER = (30, 34, 42), (205, 210, 218), (255, 255, 255)
+GROUND: Final = (236, 238, 242)  # where there is no sound
 RED, BLUE, ORANGE = (192, 32, 38), (32, 86, 168), (214, 112, 0)
 # Dark blue over purple and orange to pale yellow: brightness rises all the way, so it reads in grey too.
 COLOURS: Final = np.array([(10, 8, 34), (74, 20, 104), (158, 42, 99), (225, 92, 55), (250, 170, 50), (252, 252, 190)])
@@ -33,7 +35,7 @@ class Drawing:
     frame_seconds: float
     start: float
     scores: tuple[tuple[float, float | None], ...]
-    raise_at: float
+    raise_at: tuple[tuple[float, float], ...]  # from when on, and the probability
     onset: float
     raised: float
     cleared: float | None
@@ -55,10 +57,29 @@ def draw(drawing: Drawing) -> bytes:
     _scores(pen, drawing)
     _marks(pen, drawing)
     target = io.BytesIO()
-    image.quantize(128, method=Image.Quantize.MAXCOVERAGE).save(target, "PNG", optimize=False, compress_level=6)
+    image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(target, "PNG", compress_level=3)
     return target.getvalue()
 
 
+@cache
+def _palette() -> Image.Image:
+    """All colours there are, so that none have to be looked for in each picture: the ramp, and inks fading to paper.
+
+    Nothing but paper is nearly white: Pillow rounds before it looks for the nearest colour.
+    """
+    inks = [np.linspace(ink, PAPER, 7)[:-1] for ink in (INK, RED, BLUE, ORANGE)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([[PAPER, FAINT, GROUND], _ramp(128), *inks]).astype(np.uint8).tobytes())
+    return palette
+
+
+def _ramp(steps: int) -> npt.NDArray[np.float64]:
+    """Colours ``[steps, 3]`` from the quietest to the loudest."""
+    at, stops = np.linspace(0.0, 1.0, steps), np.linspace(0.0, 1.0, len(COLOURS))
+    return np.stack([np.interp(at, stops, COLOURS[:, part]) for part in range(3)], axis=-1)
+
+
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
@@ -69,7 +90,7 @@ def _x(drawing: Drawing, at: float) -> float:
 
 def _spectrogram(image: Image.Image, drawing: Drawing) -> None:
     frames = drawing.frames
-    ImageDraw.Draw(image).rectangle((LEFT, TOP, RIGHT, MIDDLE), fill=(236, 238, 242))
+    ImageDraw.Draw(image).rectangle((LEFT, TOP, RIGHT, MIDDLE), fill=GROUND)
     width = round(_x(drawing, drawing.start + len(frames) * drawing.frame_seconds)) - LEFT
     if len(frames) == 0 or width < 1:
         return
@@ -82,8 +103,8 @@ def _spectrogram(image: Image.Image, drawing: Drawing) -> None:
 
 
 def _coloured(level: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    steps = np.linspace(0.0, 1.0, len(COLOURS))
-    return np.stack([np.interp(level, steps, COLOURS[:, part]) for part in range(3)], axis=-1).astype(np.uint8)
+    table: npt.NDArray[np.uint8] = _ramp(128).astype(np.uint8)
+    return table[(level * 127).astype(np.intp)]
 
 
 def _axes(pen: ImageDraw.ImageDraw, drawing: Drawing) -> None:
@@ -122,16 +143,23 @@ def _y(share: float) -> float:
 
 
 def _scores(pen: ImageDraw.ImageDraw, drawing: Drawing) -> None:
-    threshold = _y(drawing.raise_at)
-    for x in range(LEFT, RIGHT, 12):
-        pen.line((x, threshold, x + 6, threshold), fill=RED, width=2)
-    pen.text((RIGHT - 6, threshold + 3), f"raise {drawing.raise_at:.2f}", fill=RED, font=_font(15), anchor="rt")
+    _thresholds(pen, drawing)
     before: tuple[float, float] | None = None
     for at, share in drawing.scores:
         point = None if share is None or at < drawing.start else (_x(drawing, at), _y(share))
         if before is not None and point is not None:
             pen.line((*before, *point), fill=BLUE, width=3)
         before = point
+
+
+def _thresholds(pen: ImageDraw.ImageDraw, drawing: Drawing) -> None:
+    """Draw what was in force: a reload in the middle of an alert is a step."""
+    ends = [*(at for at, _ in drawing.raise_at[1:]), drawing.stop]
+    for (at, value), end in zip(drawing.raise_at, ends, strict=True):
+        y, left, right = _y(value), round(_x(drawing, max(at, drawing.start))), round(_x(drawing, end))
+        for x in range(left, right, 12):
+            pen.line((x, y, min(x + 6, right), y), fill=RED, width=2)
+        pen.text((right - 6, y + 3), f"raise {value:.2f}", fill=RED, font=_font(15), anchor="rt")
 
 
 def _marks(pen: ImageDraw.ImageDraw, drawing: Drawing) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,10 @@ import numpy as np
 import soundfile
 
 from streamdet.decide.alarm import Transition
+from streamdet.decide.calibrate import probability
+from streamdet.decide.judge import JudgeConfig
 from streamdet.events import Alert
-from streamdet.evidence.chain import MODE, OPEN, PART, Chain, sync_folder, write_whole
+from streamdet.evidence.chain import MODE, OPEN, PART, Chain, sync, write_whole
 from streamdet.evidence.mode import Mode
 from streamdet.evidence.seal import Entry, canonical, file_digest
 from streamdet.features.logmel import FloatArray, FrontEndConfig, LogMel
@@ -32,18 +35,13 @@ UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is the same for all recordings of one run."""
+    """What is the same for all recordings of one run; ``about`` says what scores now, from any thread."""
 
     folder: Path
     mode: Mode
     seconds: float
     front_end: FrontEndConfig
-    about: dict[str, Any]  # model, configuration, engine, version
-    thresholds: dict[str, float]
-
-    def of(self, alert: Alert) -> dict[str, Any]:
-        """Say what is known around an alert; the model is the one that raised it, which a reload may have put in."""
-        return self.about | {"model": alert.model}
+    about: Callable[[], dict[str, Any]]  # model, configuration, engine, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,7 @@ class Piece:
     samples: FloatArray
     lost: int
     scores: tuple[tuple[float, float | None], ...]  # media time and p_fake
+    judged: JudgeConfig
 
 
 @dataclass(slots=True)
@@ -65,26 +64,33 @@ class _Said:
 class Recording:
     """Takes pieces of one alert and seals them.
 
+    Args:
+        around: what is the same for all.
+        about: what scored when the alert was raised: model, configuration, engine, version.
+        alert: as it was raised.
+        first: sound from before the onset on.
+
     Raises:
         OSError: the disk refused.
     """
 
-    def __init__(self, around: Circumstances, alert: Alert, first: Piece) -> None:
+    def __init__(self, around: Circumstances, about: dict[str, Any], alert: Alert, first: Piece) -> None:
         self.alert = alert
         self.name = file_name(alert)
         self.gaps = 0  # samples that never got here
-        self._around = around
+        self._around, self._about = around, about
         self._rate = around.front_end.rate
         self._start = self._stop = first.start
         self._limit = first.start + round(around.seconds * self._rate)
         self._heard_to = first.start
         self._lost = 0
         self._said = _Said([event_dict(alert)], [])
+        self._judged: list[tuple[float, JudgeConfig]] = []  # from when on, in seconds, and how
         self._mel = LogMel(around.front_end)
         self._context = self._mel.start()
         self._frames: list[FloatArray] = []
         self._sound: Sound | None = None
-        write_whole(self._path(OPEN), canonical({"events": self._said.events, "mode": around.mode} | around.of(alert)))
+        write_whole(self._path(OPEN), canonical({"events": self._said.events, "mode": around.mode} | about))
         if around.mode == "full":
             self._sound = Sound(self._path(".flac" + PART), self._rate)
         self.take(first)
@@ -96,6 +102,8 @@ class Recording:
     def take(self, piece: Piece) -> None:
         """Take the next sound; what lies beyond the longest recording is scored and no more."""
         self._said.scores += piece.scores
+        if not self._judged or self._judged[-1][1] != piece.judged:
+            self._judged.append((piece.start / self._rate, piece.judged))
         stop = piece.start + len(piece.samples)
         self._heard_to, self._lost = max(self._heard_to, stop), self._lost + piece.lost
         missing = min(piece.start, self._limit) - self._stop
@@ -104,24 +112,40 @@ class Recording:
             self._write(np.zeros(missing, np.float32))
         self._write(piece.samples[max(0, self._stop - piece.start) : max(0, self._limit - piece.start)])
 
-    def seal(self, chain: Chain, step: Transition | None, time: str, why: str = "") -> tuple[Entry, Path]:
-        """Complete the files and put them in the chain.
+    def close(self) -> Path | None:
+        """Complete the file that holds most, sound or features, which the end of the alert names; None in ``scores``.
+
+        What takes longer, the picture and waiting for the disk, is left to :meth:`seal`.
+        """
+        if self._sound is not None:
+            self._sound.close()
+            self._path(".flac" + PART).replace(self._path(".flac"))
+            return self._path(".flac")
+        if self._around.mode == "scores":
+            return None
+        target = io.BytesIO()
+        made = json.dumps(self._around.front_end.to_dict())
+        np.savez_compressed(target, log_mel=self._log_mel(), start=self._start, rate=self._rate, front_end=made)
+        write_whole(self._path(".npz"), target.getvalue())
+        return self._path(".npz")
+
+    def seal(self, chain: Chain, step: Transition, time: str) -> tuple[Entry, Path]:
+        """Draw the picture and put everything in the chain; :meth:`close` comes first.
 
         Args:
             chain: where it is noted.
-            step: how the alert ended; None where nobody knows.
+            step: how the alert ended.
             time: when that was, UTC.
-            why: why it is incomplete; empty where it is complete.
 
         Returns:
-            the chain's entry, and the file that holds most: sound, else features, else the sidecar.
+            the chain's entry, and the sidecar.
         """
-        if step is not None:
-            self._said.events.append(_last_event(step, time, self.alert.stream))
-        made = self._files(step)
-        content = self._content(step, why)
-        entry = chained(chain, self._around.folder, self.name, content, made)
-        return entry, self._around.folder / (made[0] if made else self.name + SIDECAR)
+        self._said.events.append(_last_event(step, time, self.alert.stream))
+        if self._around.mode != "scores":
+            self._draw(step)
+        made = made_files(self._around.folder, self.name)
+        entry = chained(chain, self._around.folder, self.name, self._content(step), made)
+        return entry, self._path(SIDECAR)
 
     def abandon(self) -> None:
         """Let go of what is open; the files stay for the next start."""
@@ -137,51 +161,42 @@ class Recording:
         if not len(samples):
             return
         self._stop += len(samples)
-        if self._around.mode == "scores":
-            return
-        frames, self._context = self._mel(samples[None], self._context)
-        self._frames.append(frames[0])
         if self._sound is not None:
             self._sound.write(samples)
+        elif self._around.mode == "features":
+            frames, self._context = self._mel(samples[None], self._context)
+            self._frames.append(frames[0])
 
-    def _files(self, step: Transition | None) -> list[str]:
-        """Complete the files beside the sidecar; returns their names, what holds most first."""
-        if self._around.mode == "scores":
-            return []
-        frames = (
-            np.concatenate(self._frames) if self._frames else np.zeros((0, self._around.front_end.mels), np.float32)
-        )
-        if self._sound is not None:
-            self._sound.close()
-            first = self._keep(".flac")
-        else:
-            target = io.BytesIO()
-            made = json.dumps(self._around.front_end.to_dict())
-            np.savez_compressed(target, log_mel=frames, start=self._start, rate=self._rate, front_end=made)
-            write_whole(self._path(".npz"), target.getvalue())
-            first = self.name + ".npz"
+    def _log_mel(self) -> FloatArray:
+        """Log-mel frames ``[frames, mels]`` of all that was recorded; of sound, made now from the file."""
+        if self._sound is None:
+            return np.concatenate([np.zeros((0, self._around.front_end.mels), np.float32), *self._frames])
+        samples, _ = soundfile.read(self._path(".flac"), dtype="float32")
+        frames: FloatArray = self._mel(samples[None], self._mel.start())[0][0]
+        return frames
+
+    def _draw(self, step: Transition) -> None:
         from streamdet.evidence.picture import Drawing, draw  # noqa: PLC0415  its library is an extra
 
         picture = Drawing(
             title=f"{self.alert.stream}   raised {self.alert.time}",
-            frames=frames,
+            frames=self._log_mel(),
             frame_seconds=self._around.front_end.hop / self._rate,
             start=self._start / self._rate,
             scores=tuple(self._said.scores),
-            raise_at=self._around.thresholds["raise"],
+            raise_at=tuple((at, probability(judged.alarm.raise_at)) for at, judged in self._judged),
             onset=self.alert.onset,
             raised=self.alert.media_time,
-            cleared=None if step is None else step.at,
+            cleared=step.at,
             front_end=self._around.front_end,
         )
         write_whole(self._path(".png"), draw(picture))
-        return [first, self.name + ".png"]
 
-    def _content(self, step: Transition | None, why: str) -> dict[str, Any]:
+    def _content(self, step: Transition) -> dict[str, Any]:
         seconds = max(1, self._heard_to - self._start)
-        return self._around.of(self.alert) | {
-            "status": "incomplete" if why or self.gaps else "complete",
-            "why": why or (f"{self.gaps} samples came too fast to be written" if self.gaps else ""),
+        return self._about | {
+            "status": "incomplete" if self.gaps else "complete",
+            "why": f"{self.gaps} samples came too fast to be written" if self.gaps else "",
             "mode": self._around.mode,
             "alert": self.alert.id,
             "stream": self.alert.stream,
@@ -193,17 +208,14 @@ class Recording:
                 "stop": self._stop,
                 "onset": round(self.alert.onset * self._rate),
                 "raised": round(self.alert.media_time * self._rate),
-                "cleared": None if step is None else round(step.at * self._rate),
+                "cleared": round(step.at * self._rate),
             },
             "not_recorded_seconds": round((self._heard_to - self._stop) / self._rate, 3),
             "lost_share": round(min(1.0, self._lost / seconds), 4),
-            "thresholds": self._around.thresholds,
+            "thresholds": _thresholds(self._judged[0][1]),
+            "thresholds_changed": [{"at": round(at, 3)} | _thresholds(judged) for at, judged in self._judged[1:]],
             "scores": [(round(at, 3), None if p is None else round(p, 4)) for at, p in self._said.scores],
         }
-
-    def _keep(self, suffix: str) -> str:
-        self._path(suffix + PART).replace(self._path(suffix))
-        return self.name + suffix
 
     def _path(self, suffix: str) -> Path:
         return self._around.folder / (self.name + suffix)
@@ -227,12 +239,11 @@ class Sound:
         self._flush()
 
     def close(self) -> None:
-        """Complete the file and make it last."""
+        """Complete the file; that it lasts is seen to before it is chained."""
         self._flac.close()
         self._flush()
         with self._buffer.getbuffer() as data:
             os.pwrite(self._file, data[:HEADER], 0)
-        os.fsync(self._file)
         self.abandon()
 
     def abandon(self) -> None:
@@ -254,6 +265,8 @@ def chained(chain: Chain, folder: Path, name: str, content: dict[str, Any], made
     Raises:
         OSError: the disk refused.
     """
+    for file in made:
+        sync(folder / file)
     digests = {file: file_digest(folder / file) for file in made}
     with chain.adding() as place:
         before = place.sidecar_before(SIDECAR)
@@ -263,7 +276,7 @@ def chained(chain: Chain, folder: Path, name: str, content: dict[str, Any], made
             "chain": {"number": place.number, "previous": place.previous, "sidecar_before": before},
         }
         write_whole(folder / (name + SIDECAR), json.dumps(sidecar, indent=1, ensure_ascii=False).encode() + b"\n")
-        sync_folder(folder)
+        sync(folder)
         digests[name + SIDECAR] = file_digest(folder / (name + SIDECAR))
         keys = ("alert", "stream", "raised", "status", "mode")
         sizes = sum((folder / file).stat().st_size for file in digests)
@@ -283,6 +296,12 @@ def file_name(alert: Alert) -> str:
     """Name of an alert's files without the suffix: when it was raised, the stream, and the beginning of its id."""
     when = re.sub(r"[-:]|\.\d+", "", alert.time)
     return f"{when}-{UNSAFE.sub('_', alert.stream)[:48]}-{UNSAFE.sub('_', alert.id)[:13]}"
+
+
+def _thresholds(judged: JudgeConfig) -> dict[str, float]:
+    """Probabilities at which an alert is raised and cleared, and from which a hop is called spoof."""
+    evidence = {"raise": judged.alarm.raise_at, "clear": judged.alarm.clear_at, "spoof": judged.rules.spoof_at}
+    return {name: round(probability(at), 4) for name, at in evidence.items()}
 
 
 def event_dict(alert: Alert) -> dict[str, Any]:

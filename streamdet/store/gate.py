@@ -23,7 +23,7 @@ from streamdet.events import Alert, Event, StatePhase, from_json
 from streamdet.store.checkpoint import Checkpointer
 from streamdet.store.schema import open_reader
 from streamdet.store.upkeep import Limits, Upkeep
-from streamdet.store.writer import Writer, last_alerts, positions
+from streamdet.store.writer import Seen, Writer, last_alerts, positions
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ HOPELESS: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLIT
 
 @dataclass(slots=True)
 class _Item:
-    event: Event
+    event: Event | Seen
     payload: bytes
     delivered: bool
 
@@ -151,6 +151,12 @@ class Gate:
                 self._trip("events come faster than they can be stored")
             elif self._idle:
                 self._changed.notify_all()
+
+    def acknowledge(self, seen: Seen) -> None:
+        """Have it stored that somebody has seen to an alert; returns at once."""
+        with self._changed:
+            self._waiting.append(_Item(seen, b"", delivered=True))
+            self._changed.notify_all()
 
     @property
     def waiting(self) -> int:
@@ -286,7 +292,7 @@ class Gate:
 
     def _pass_on(self, items: list[_Item]) -> None:
         for item in items:
-            if not item.delivered:
+            if not item.delivered and not isinstance(item.event, Seen):
                 item.delivered = True
                 self._deliver(item.event, item.payload)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from streamdet.errors import StoreError
-from streamdet.events import utc
+from streamdet.events import Alert, from_json, utc
 from streamdet.store.schema import ALERT, HEALTH, KEPT_HEALTH, SCORE, STATE, open_reader
 from streamdet.store.writer import positions
 
@@ -19,6 +20,8 @@ KINDS: Final = {"score": (SCORE,), "alert": (ALERT,), "state": (STATE,), "health
 ENDS: Final = """
     SELECT (SELECT min(seq) FROM event WHERE stream_id = :id), (SELECT max(seq) FROM event WHERE stream_id = :id)
 """
+ALERTS: Final = "SELECT payload FROM event WHERE kind = ? ORDER BY at DESC, seq DESC LIMIT ?"
+EVENTS_AN_ALERT: Final = 20  # looked at, on average: one is told again every few seconds while it lasts
 BEGINNING, END = -(1 << 62), 1 << 62
 
 LATEST: Final = """
@@ -56,6 +59,15 @@ class Summary:
     speech: float
     lost: float
     spoof: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An alert as told last, when it was raised (UTC), and who has seen to it and when; None where nobody has."""
+
+    alert: Alert
+    raised: str
+    seen: tuple[str, str] | None
 
 
 class Reader:
@@ -121,6 +133,23 @@ class Reader:
         with self._reading():
             number = self._id(stream)
             return [] if number is None else [payload for (payload,) in self._db.execute(LATEST, {"id": number})]
+
+    def alerts(self, limit: int) -> list[Known]:
+        """Return the latest alerts, the newest first."""
+        last: dict[str, Alert] = {}
+        raised: dict[str, str] = {}
+        with self._reading():
+            for (payload,) in self._db.execute(ALERTS, (ALERT, limit * EVENTS_AN_ALERT)):
+                told = json.loads(payload)
+                if told["id"] not in last:
+                    if len(last) == limit:
+                        continue  # what comes now may still say when others were raised
+                    event = from_json(payload)
+                    assert isinstance(event, Alert)  # by its kind
+                    last[event.id] = event
+                raised[told["id"]] = told["time"]
+            seen = {alert: (who, at) for alert, who, at in self._db.execute("SELECT alert, who, at FROM seen")}
+        return [Known(alert, raised[key], seen.get(key)) for key, alert in last.items()]
 
     def find(
         self,

@@ -53,6 +53,13 @@ MIGRATIONS: Final = (
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('id', lower(hex(randomblob(16))));
     """,
+    """
+    CREATE TABLE seen (                         -- who has seen to an alert; the first one stands
+        alert TEXT PRIMARY KEY,
+        who TEXT NOT NULL,
+        at TEXT NOT NULL                        -- UTC, RFC 3339
+    ) WITHOUT ROWID;
+    """,
 )
 
 

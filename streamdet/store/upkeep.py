@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from streamdet.events import utc
 from streamdet.store.schema import ALERT, HEALTH, KEPT_HEALTH, SCORE, STATE
 from streamdet.store.writer import transaction
 
@@ -86,6 +87,7 @@ class Upkeep:
             or self._thin_health(recent)
             or any(self._delete_events(kind, kept) for kind in (KEPT_HEALTH, STATE, ALERT))
             or self._delete_summaries(kept)
+            or self._delete_seen(kept)
             or (self.used() > self._limits.most_bytes and self._make_room(now))
             or self._give_back()
         )
@@ -152,6 +154,14 @@ class Upkeep:
             return False
         with transaction(self._db):
             self._db.executemany("DELETE FROM summary WHERE stream_id = ? AND at = ?", keys)
+        return True
+
+    def _delete_seen(self, before: int) -> bool:
+        rows = self._db.execute("SELECT alert FROM seen WHERE at < ? LIMIT ?", (utc(before / 1e3), STEP)).fetchall()
+        if not rows:
+            return False
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM seen WHERE alert = ?", rows)
         return True
 
     def _forget(self, keys: Iterable[tuple[int, int]]) -> None:

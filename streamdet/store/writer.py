@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from streamdet.events import Event
 from streamdet.store.schema import KIND, open_writer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Should a number come twice, as after a crash while the store could not be written, what was published last counts.
 INSERT: Final = "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)"
+SEEN: Final = "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)"
 POSITIONS: Final = """
     SELECT name, max(pruned_to, coalesce((SELECT max(seq) FROM event WHERE stream_id = stream.id), 0)) FROM stream
 """
@@ -24,6 +26,16 @@ LAST_ALERT: Final = """
     SELECT payload FROM stream JOIN event ON stream_id = stream.id
     AND seq = (SELECT max(seq) FROM event WHERE stream_id = stream.id AND kind = 1)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Somebody has seen to an alert, at a time (UTC, RFC 3339). It is stored like an event and published nowhere."""
+
+    alert: str
+    who: str
+    at: str
+    type: Literal["seen"] = "seen"
 
 
 def millis(time: str) -> int:
@@ -55,15 +67,17 @@ class Writer:
         self.db = open_writer(path)
         self._ids: dict[str, int] = dict(self.db.execute("SELECT name, id FROM stream"))
 
-    def append(self, items: Iterable[tuple[Event, bytes]]) -> None:
-        """Write events with their payloads and commit.
+    def append(self, items: Iterable[tuple[Event | Seen, bytes]]) -> None:
+        """Write events with their payloads, and who has seen to alerts, and commit.
 
         Raises:
             sqlite3.Error: nothing of it was written.
         """
         try:
             with transaction(self.db):
-                self.db.executemany(INSERT, [self._row(event, payload) for event, payload in items])
+                every = list(items)
+                self.db.executemany(INSERT, [self._row(e, payload) for e, payload in every if not isinstance(e, Seen)])
+                self.db.executemany(SEEN, [(e.alert, e.who, e.at) for e, _ in every if isinstance(e, Seen)])
         except sqlite3.Error:
             self._ids.clear()  # some may have been rolled back
             raise

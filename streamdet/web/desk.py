@@ -16,12 +16,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 import soundfile
+import structlog
 
 from streamdet.audio.ring import Span
+from streamdet.errors import StoreError
 from streamdet.events import Alert
 from streamdet.features.logmel import FloatArray
 from streamdet.parts import Inside
+from streamdet.store.reader import Reader
+from streamdet.store.writer import Seen
 
+log = structlog.get_logger(__name__)
 ALERTS = 200  # alerts kept in memory; the oldest that is over goes first
 PREROLL = 5.0  # seconds before the onset
 TAIL = 2.0  # seconds after the end
@@ -98,8 +103,8 @@ class Desk(Protocol):
         """Note who has seen to an alert; the first one stands. None where the alert is unknown."""
         ...
 
-    def tick(self) -> None:
-        """Do what has to be done a few times a second, quickly."""
+    def tick(self) -> Sequence[Kept]:
+        """Do what has to be done a few times a second, quickly; returns alerts that stand otherwise than before."""
         ...
 
 
@@ -131,13 +136,16 @@ class _Clip:
 
 
 class MemoryDesk:
-    """Keeps the latest alerts and their sound in memory, as long as streamdet runs: nothing touches the disk."""
+    """Keeps the latest alerts and their sound in memory, as long as streamdet runs: no sound touches the disk.
 
-    def __init__(self, inside: Inside) -> None:
+    ``past`` are alerts of before this start, the newest first; who sees to one is stored where there is a store.
+    """
+
+    def __init__(self, inside: Inside, past: Sequence[Kept] = ()) -> None:
         self._inside = inside
         self._rate = inside.model.front_end.rate
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict((kept.alert.id, kept) for kept in reversed(past))
         self._clips: OrderedDict[str, _Clip] = OrderedDict()
 
     def take(self, alert: Alert) -> Kept:
@@ -199,14 +207,16 @@ class MemoryDesk:
             kept = self._kept.get(alert_id)
             if kept is not None and kept.acknowledged is None:
                 kept = self._kept[alert_id] = replace(kept, acknowledged=acknowledgement)
+                store_acknowledgement(self._inside, alert_id, acknowledgement)
             return kept
 
-    def tick(self) -> None:
+    def tick(self) -> Sequence[Kept]:
         """Go on recording the alerts that last."""
         with self._lock:
             for clip in self._clips.values():
                 if not clip.complete:
                     self._grow(clip)
+        return ()
 
     def _begin(self, alert: Alert) -> _Clip:
         start = self._at(max(0.0, alert.onset - PREROLL))
@@ -235,6 +245,31 @@ class MemoryDesk:
 
     def _at(self, seconds: float) -> int:
         return round(seconds * self._rate)
+
+
+def stored_alerts(inside: Inside) -> list[Kept]:
+    """Return the latest alerts of the event store, the newest first; none where there is no store."""
+    if inside.store is None:
+        return []
+    try:
+        with Reader(inside.store.path) as reader:
+            known = reader.alerts(ALERTS)
+    except StoreError as error:
+        log.warning("page_past_unread", reason=str(error))
+        inside.tell("degraded", f"the page lacks the alerts from before this start: {error}")
+        return []
+    return [
+        Kept(
+            one.alert, one.raised, playable=False, acknowledged=None if one.seen is None else Acknowledgement(*one.seen)
+        )
+        for one in known
+    ]
+
+
+def store_acknowledgement(inside: Inside, alert_id: str, acknowledgement: Acknowledgement) -> None:
+    """Note in the event store, where there is one, who has seen to an alert."""
+    if inside.store is not None:
+        inside.store.acknowledge(Seen(alert_id, acknowledgement.by, acknowledgement.at))
 
 
 def as_int16(samples: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int16]]:

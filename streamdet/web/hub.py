@@ -12,7 +12,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -100,11 +100,11 @@ class Hub:
     Args:
         view: what there is to show.
         inside: asked for the daemon's health.
-        about: what a page is told once, when it connects.
+        about: says what a page is told once, when it connects.
         limit: most pages at once.
     """
 
-    def __init__(self, view: View, inside: Inside, about: dict[str, Any], *, limit: int) -> None:
+    def __init__(self, view: View, inside: Inside, about: Callable[[], dict[str, Any]], *, limit: int) -> None:
         self.clients: dict[str, Client] = {}
         self.lost = 0
         self._view = view
@@ -171,7 +171,7 @@ class Hub:
         client = Client()
         self.clients[client.id] = client
         try:
-            hello = self._about | self._view.snapshot() | {"client": client.id, "health": self.health()}
+            hello = self._about() | self._view.snapshot() | {"client": client.id, "health": self.health()}
             yield b"retry: 1000\n" + encode("hello", hello)
             while (message := await client.next(ALIVE_SECONDS)) is not None:
                 yield message

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
-from streamdet.assembly import judge_config
 from streamdet.config import Config
-from streamdet.decide.calibrate import probability
 from streamdet.errors import ConfigError
 from streamdet.events import Event
 from streamdet.parts import Inside
@@ -18,7 +17,7 @@ from streamdet.tap import Heard, Tap
 from streamdet.web.access import make_access
 from streamdet.web.address import Address
 from streamdet.web.app import Page
-from streamdet.web.desk import Desk, MemoryDesk
+from streamdet.web.desk import Desk, MemoryDesk, stored_alerts
 from streamdet.web.hub import Hub
 from streamdet.web.scans import Scans
 from streamdet.web.server import Server
@@ -34,7 +33,8 @@ class WebPart:
 
     Args:
         config: the whole configuration; ``config.web.listen`` must be set.
-        desk: makes what keeps alerts and recordings; by default they are kept in memory.
+        desk: makes what keeps alerts and recordings; where there is none, recordings are kept in memory, and alerts
+            of before this start come out of the event store.
 
     Raises:
         ConfigError: the address makes no sense, or others could reach the page unasked.
@@ -42,13 +42,15 @@ class WebPart:
 
     name = "web"
 
-    def __init__(self, config: Config, desk: Callable[[Inside], Desk] = MemoryDesk) -> None:
+    def __init__(self, config: Config, desk: Callable[[Inside], Desk] | None = None) -> None:
         if config.web.listen is None:
             raise ConfigError("web: no address to listen on")
         self._config = config
         self._address = Address.parse(config.web.listen)
         self._access = make_access(config.web, self._address)
-        self._desk = desk
+        self._desk = desk or _memory_desk
+        self._early: list[Event] = []  # heard before the page was there
+        self._lock = threading.Lock()
         self._view: View | None = None
         self._server: Server | None = None
         self._farewell: Callable[[], None] | None = None
@@ -83,9 +85,14 @@ class WebPart:
         """
         web = self._config.web
         server = self._server = Server(self._address, web.certificate, web.key, limit=web.clients + SPARE)
-        self._view = view = View(self._desk(inside))
-        hub = Hub(view, inside, about(self._config, inside), limit=web.clients)
-        self.scans = Scans(self._config) if web.uploads else None
+        view = View(self._desk(inside))
+        with self._lock:
+            for event in self._early:
+                view.take(event)
+            self._early.clear()
+            self._view = view
+        hub = Hub(view, inside, lambda: about(inside), limit=web.clients)
+        self.scans = Scans(lambda: inside.config) if web.uploads else None
         page = Page(view, hub, self.scans)
         server.start(page.app(self._access, server.address, web.hosts, secure=server.secure))
         self._farewell = hub.close
@@ -99,9 +106,13 @@ class WebPart:
             self._server.close()
 
     def take(self, event: Event) -> None:
-        """Take one event; what comes before the start is nowhere to be seen yet."""
-        if self._view is not None:
-            self._view.take(event)
+        """Take one event; the ends of alerts of an earlier life come before the page is there."""
+        if self._view is None:
+            with self._lock:
+                if self._view is None:
+                    self._early.append(event)
+                    return
+        self._view.take(event)
 
     def _hear(self, heard: Heard) -> None:
         if self._view is not None:
@@ -123,18 +134,16 @@ class _PageSink:
         pass  # the part itself is closed last
 
 
-def about(config: Config, inside: Inside) -> dict[str, Any]:
-    """Say what a page has to know once: model, windows, thresholds, limits."""
-    judge, info = judge_config(config, inside.model), inside.model
+def _memory_desk(inside: Inside) -> Desk:
+    return MemoryDesk(inside, stored_alerts(inside))
+
+
+def about(inside: Inside) -> dict[str, Any]:
+    """Say what a page has to know when it connects: model, bands, limits."""
+    config, info = inside.config, inside.model
     return {
         "model": {"name": info.name, "digest": info.digest},
         "hop": info.front_end.hop_seconds,
-        "windows": sorted(set(judge.windows)),
-        "thresholds": {
-            "spoof": round(probability(judge.rules.spoof_at), 3),
-            "bona_fide": round(probability(judge.rules.bona_fide_at), 3),
-        },
-        "min_speech": judge.rules.min_speech_seconds,
         "sources": [section.uri for section in config.source],
         "uploads": {"mb": config.web.upload_mb, "seconds": config.web.upload_seconds} if config.web.uploads else None,
     }

@@ -12,7 +12,7 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -63,10 +63,14 @@ class Job:
 
 
 class Scans:
-    """Takes files, scores them one after the other, remembers the results for a while. Lives on one event loop."""
+    """Takes files, scores them one after the other, remembers the results for a while. Lives on one event loop.
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    ``config`` says what configuration runs; a file is scored by the one that runs when its turn comes.
+    """
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._running_config = config
+        self._config = config()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._folder = tempfile.TemporaryDirectory(prefix="streamdet-page-")
@@ -200,6 +204,9 @@ class Scans:
         raise asyncio.IncompleteReadError(b"", None)
 
     async def _worker(self) -> Process:
+        if self._config is not (config := self._running_config()):
+            self._config = config
+            await self._kill()  # it judges by the one before
         if self._process is not None and self._process.returncode is None:
             return self._process
         began = time.monotonic()

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from streamdet.decide.judge import JudgeConfig
 from streamdet.events import DAEMON, Event, Health, Score, State
 from streamdet.features.logmel import FloatArray
 from streamdet.tap import Heard
 from streamdet.web.desk import Desk, Kept
 from streamdet.web.picture import Picture, rounded
+from streamdet.web.rules import describe_rules
 
 HOPS = 1024  # hops that wait to be drawn; more than that and the server's thread stands still
 SILENCE = -90.0  # dBFS
@@ -35,6 +37,7 @@ class Row:
     state: State | None = None
     rms: float = SILENCE
     peak: float = SILENCE
+    judged: JudgeConfig | None = None  # how, as the hop drawn last was
     touched: float = 0.0
 
     def describe(self, *, state: bool = True) -> dict[str, Any]:
@@ -42,6 +45,8 @@ class Row:
         row: dict[str, Any] = {"stream": self.stream}
         if self.state is not None and state:
             row |= {"state": self.state.phase, "reason": self.state.reason, "detail": self.state.detail}
+        if self.judged is not None and state:
+            row |= {"rules": describe_rules(self.judged)}
         if self.score is not None:
             score = self.score
             row |= {
@@ -122,7 +127,8 @@ class View:
 
     def news(self) -> News:
         """Tell what has changed since the last call; on the server's thread."""
-        self.desk.tick()
+        for kept in self.desk.tick():
+            self.note(kept)
         skipped = self._draw()
         with self._lock:
             gone = self._forget()
@@ -159,6 +165,10 @@ class View:
         row = self._rows.get(heard.stream)
         if row is not None:
             row.rms, row.peak = levels(heard.hop.samples)
+            if row.judged is not heard.judged:  # by a reload, or for the first time
+                row.judged = heard.judged
+                with self._lock:
+                    self._moved.add(heard.stream)
 
     def _forget(self) -> list[str]:
         """Drop streams that ended long ago, and those that are too many."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from streamdet.assembly import judge_config
 from streamdet.config import Config
 from streamdet.errors import FormatError, SourceError
 from streamdet.logs import set_up_logs
@@ -26,6 +27,7 @@ from streamdet.scan import Result, Scanner
 from streamdet.sources.file import open_sound
 from streamdet.tap import Heard
 from streamdet.web.picture import COLUMNS, quantise
+from streamdet.web.rules import describe_rules
 
 NICE = 10
 WIDEST = 1600  # columns of a picture; a longer file gets fewer a hop
@@ -40,11 +42,12 @@ class PictureScanner(Scanner):
         self._limit = limit
         self._columns: list[bytes] = []
         self._mels = self._engine.info.front_end.mels
+        self._rules = describe_rules(judge_config(config, self._engine.info))
         self._hop_seconds = self._engine.info.front_end.hop_seconds
         self._done = self._of = self._reported = 0.0
 
     def judge(self, path: Path) -> dict[str, Any]:
-        """Score one file; returns the result, the picture, and the hop in seconds."""
+        """Score one file; returns the result, the picture, the hop in seconds, and how it was judged."""
         self._columns, self._done, self._reported = [], 0.0, 0.0
         try:
             self._of = self._length(path)
@@ -52,7 +55,7 @@ class PictureScanner(Scanner):
         except SourceError as error:
             result = Result(path.name, None, None, error=str(error))
         values = result.to_dict() | {"path": path.name, "error": _plain(result.error, path)}
-        return values | {"picture": self._picture(), "hop": self._hop_seconds}
+        return values | {"picture": self._picture(), "hop": self._hop_seconds, "rules": self._rules}
 
     def _length(self, path: Path) -> float:
         with open_sound(path) as file:

@@ -15,6 +15,7 @@ import pytest
 from streamdet.store.reader import Reader
 
 from .daemon import DEMO, Daemon, Listener, check_complete, check_store, stored
+from .outage import run as run_outage
 
 pytestmark = pytest.mark.timeout(600)
 SOURCES = [argument for number in range(4) for argument in ("-s", f"file:{DEMO}?name=line{number}&loop=1")]
@@ -144,3 +145,8 @@ def test_a_full_disk_under_a_listening_daemon(daemon: Daemon, tmp_path: Path) ->
             assert json.loads(kept[event["stream"]][event["seq"]]) == event
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_webhook_that_answers_500_and_a_kill_meanwhile_lose_nothing(tmp_path: Path) -> None:
+    said = run_outage(tmp_path, 24.0, streams=1, rest=2.0)  # an hour, shortened
+    assert "all taken" in said

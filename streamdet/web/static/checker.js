@@ -78,7 +78,7 @@ class Check {
       make("span", { class: "note", text: sure === null ? this.why(result) : `confidence ${percent(sure)}, p_fake ${percent(result.p_fake)}` }),
     );
     const canvas = make("canvas", { role: "img", "aria-label": this.words(result) });
-    this.line = new Timeline(canvas, result, this.checker.about.thresholds.spoof);
+    this.line = new Timeline(canvas, result, result.rules.spoof);
     canvas.addEventListener("click", (event) => this.seek(this.line.seconds(event)));
     this.play = make("button", { type: "button", class: "quiet", text: "Play", "aria-label": `Play ${this.name}`, onclick: () => player.toggle(this, () => this.url) });
     this.range = make("input", { type: "range", min: 0, max: result.seconds, step: 0.05, value: 0, "aria-label": `Position in ${this.name}`, oninput: () => this.seek(Number(this.range.value)) });
@@ -93,7 +93,7 @@ class Check {
   }
 
   why(result) {
-    const least = this.checker.about.min_speech;
+    const least = result.rules.min_speech;
     if (result.verdict === "no_speech") return "nobody speaks in it";
     return result.speech_seconds < least ? `less than ${least} s of speech` : `p_fake ${percent(result.p_fake)} lies between the thresholds`;
   }

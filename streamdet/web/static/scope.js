@@ -36,8 +36,12 @@ export class Scope {
 
   begin(about) {
     this.about = about;
-    write($("short-key"), `${about.windows[0]} s`);
-    write($("long-key"), `${about.windows.at(-1)} s`);
+  }
+
+  /** Lengths of the short and the long window, in words; they come with the first hop and may change by a reload. */
+  get windows() {
+    const lengths = this.row?.rules?.windows;
+    return lengths ? [`${lengths[0]} s`, `${lengths.at(-1)} s`] : ["short", "long"];
   }
 
   select(stream) {
@@ -64,10 +68,12 @@ export class Scope {
     write(box.querySelector(".word"), row.t === undefined ? "waiting for sound" : WORDS[verdict]);
     write($("scope-p"), percent(row.p));
     write($("scope-state"), row.state ? `${row.state}${row.reason ? `: ${row.reason}` : ""}` : "");
+    const [short, long] = this.windows;
+    write($("short-key"), short);
+    write($("long-key"), long);
     if (row.t === undefined) return;
-    const [short, long] = [this.about.windows[0], this.about.windows.at(-1)];
-    this.figure(`${short} s window`, percent(row.windows[0]));
-    this.figure(`${long} s window`, percent(row.windows.at(-1)));
+    this.figure("short", percent(row.windows[0]), false, `${short} window`);
+    this.figure("long", percent(row.windows.at(-1)), false, `${long} window`);
     this.figure("Speech", percent(row.speech));
     this.figure("Lost", percent(row.lost), row.lost > 0.05);
     this.figure("Level", decibels(row.rms));
@@ -76,13 +82,14 @@ export class Scope {
     this.figure("Heard", clock(row.t));
   }
 
-  figure(name, value, bad = false) {
+  figure(name, value, bad = false, label = name) {
     let box = this.figures.get(name);
     if (!box) {
       box = make("div", { class: "live" }, make("dt", { text: name }), make("dd", { text: "" }));
       $("figures").append(box);
       this.figures.set(name, box);
     }
+    write(box.firstChild, label);
     write(box.lastChild, value);
     box.classList.toggle("bad", bad);
   }
@@ -267,7 +274,7 @@ export class Scope {
       context.stroke();
       context.fillText(clock(t, 0), at, box.bottom + 12);
     }
-    this.threshold(context, box, y(this.about.thresholds.spoof), colours);
+    if (this.row?.rules) this.threshold(context, box, y(this.row.rules.spoof), colours);
   }
 
   threshold(context, box, at, colours) {
@@ -292,8 +299,8 @@ export class Scope {
 
   /** Which sound each window judges, as brackets under the picture. */
   drawWindows(context, box, x, colours, last) {
-    const lengths = [this.about.windows[0], this.about.windows.at(-1)];
-    lengths.forEach((length, lane) => {
+    const lengths = this.row?.rules?.windows ?? [];
+    [lengths[0], lengths.at(-1)].filter(Boolean).forEach((length, lane) => {
       const y = box.bottom + 27 + lane * 15;
       const from = Math.max(box.left, x(this.shown - length));
       context.strokeStyle = context.fillStyle = colours.ink;

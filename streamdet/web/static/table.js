@@ -48,6 +48,10 @@ class Line {
     write(this.sub, troubled ? `${alert}${row.state}: ${row.reason}` : `${alert}${row.state ?? "waiting"}${lost}${late}`);
     this.sub.title = row.reason ?? "";
     this.sub.classList.toggle("bad", troubled || Boolean(row.alert));
+    if (data.rules) {
+      this.shortCell.dataset.label = `${row.rules.windows[0]} s`;
+      this.longCell.dataset.label = `${row.rules.windows.at(-1)} s`;
+    }
     if (row.t === undefined) {
       write(this.word, "waiting");
       return;
@@ -70,7 +74,6 @@ export class Table {
     this.lines = new Map();
     this.selected = null;
     this.onselect = onselect;
-    this.about = {};
     this.raised = new Set(); // names of streams with an active alert
     $("filter").addEventListener("input", () => this.filter());
     $("filter").addEventListener("keydown", (event) => {
@@ -82,11 +85,8 @@ export class Table {
   }
 
   reset(about, rows) {
-    this.about = about;
     const names = new Set(rows.map((row) => row.stream));
     for (const name of [...this.lines.keys()]) if (!names.has(name)) this.remove(name);
-    write($("short-head"), `${about.windows[0]} s`);
-    write($("long-head"), `${about.windows.at(-1)} s`);
     const where = about.sources.length ? ` of ${about.sources.join(", ")}` : "";
     write($("streams-empty"), `Waiting for the first sound${where}.`);
     this.update(rows);
@@ -98,8 +98,6 @@ export class Table {
       let line = this.lines.get(data.stream);
       if (line === undefined) {
         line = new Line(data.stream, (stream) => this.select(stream));
-        line.shortCell.dataset.label = `${this.about.windows[0]} s`;
-        line.longCell.dataset.label = `${this.about.windows.at(-1)} s`;
         this.lines.set(data.stream, line);
         $("rows").append(line.row);
         this.count();
@@ -107,8 +105,17 @@ export class Table {
       }
       line.update(data);
     }
+    if (rows.some((row) => row.rules)) this.head();
     this.alerting(this.raised); // the news of an alert may come before the first of its stream
     if (this.selected === null && this.lines.size) this.select(this.lines.keys().next().value);
+  }
+
+  /** Name the windows' columns by their lengths, where all streams have the same. */
+  head() {
+    const rules = [...this.lines.values()].map((line) => line.data.rules).filter(Boolean);
+    const name = (lengths, word) => (lengths.size === 1 ? `${[...lengths][0]} s` : word);
+    write($("short-head"), name(new Set(rules.map(({ windows }) => windows[0])), "short"));
+    write($("long-head"), name(new Set(rules.map(({ windows }) => windows.at(-1))), "long"));
   }
 
   alerting(streams) {

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from streamdet.decide.alarm import Transition
+from streamdet.decide.judge import JudgeConfig
 from streamdet.events import Alert, utc
 from streamdet.evidence.chain import Chain
 from streamdet.evidence.mode import Mode
@@ -19,8 +20,11 @@ BEGAN = 1_790_000_000.0
 
 
 def around(folder: Path, mode: Mode = "full", seconds: float = 120.0) -> Circumstances:
-    about = {"model": "ab" * 32, "configuration": "cd" * 32, "engine": "onnx-cpu", "version": "0"}
-    return Circumstances(folder, mode, seconds, FrontEndConfig(), about, {"raise": 0.9, "clear": 0.5, "spoof": 0.8})
+    return Circumstances(folder, mode, seconds, FrontEndConfig(), about)
+
+
+def about() -> dict[str, str]:
+    return {"model": "ab" * 32, "configuration": "cd" * 32, "engine": "onnx-cpu", "version": "0"}
 
 
 def noise(count: int, seed: int = 1) -> np.ndarray:
@@ -42,7 +46,7 @@ def over(alert: Alert, at: float = 3.84) -> Transition:
 def pieces(hops: int, seed: int = 1) -> list[Piece]:
     sound = noise(hops * HOP, seed)
     return [
-        Piece(n * HOP, sound[n * HOP : (n + 1) * HOP], 0, (((n + 1) * HOP / RATE, min(1.0, n / 10)),))
+        Piece(n * HOP, sound[n * HOP : (n + 1) * HOP], 0, (((n + 1) * HOP / RATE, min(1.0, n / 10)),), JudgeConfig())
         for n in range(hops)
     ]
 
@@ -54,7 +58,14 @@ def record(
     chain = Chain(folder, signer)
     chain.prepare()
     alert, (first, *rest) = raised(number), pieces(hops, number)
-    recording = Recording(around(folder, mode), alert, first)
+    recording = Recording(around(folder, mode), about(), alert, first)
     for piece in rest:
         recording.take(piece)
-    return recording.seal(chain, over(alert), utc(BEGAN + 60 * number + 4))
+    return finish(recording, chain, over(alert), utc(BEGAN + 60 * number + 4))
+
+
+def finish(recording: Recording, chain: Chain, step: Transition, time: str) -> tuple[Entry, Path]:
+    """End a recording; returns the chain's entry and the file that holds most."""
+    path = recording.close()
+    entry, sidecar = recording.seal(chain, step, time)
+    return entry, path or sidecar

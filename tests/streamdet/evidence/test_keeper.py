@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +42,7 @@ class Box:
     """A keeper and what it said."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        self.folder = folder
         self.said: list[tuple[str, str]] = []
         chain = Chain(folder)
         self.keeper = AlertKeeper(
@@ -53,7 +56,21 @@ class Box:
 
     def alert(self, number: int) -> Evidence | None:
         self.keeper.follow(raised(number))
-        return self.keeper.complete("hall", over(raised(number)), "2026-11-21T09:00:00Z").result(60)
+        evidence = self.keeper.complete("hall", over(raised(number)), "2026-11-21T09:00:00Z").result(60)
+        if evidence is not None:  # told before it is chained
+            wait_until(lambda: any(entry.get("alert") == raised(number).id for entry in read_entries(self.folder)))
+        return evidence
+
+
+def test_the_model_is_the_one_that_raised_the_alert(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    alert = replace(raised(1), model="ef" * 32)  # a reload has swapped it in
+    box.keeper.follow(alert)
+    box.keeper.complete("hall", over(alert), "2026-11-21T09:00:00Z").result(60)
+    box.keeper.close(30)
+    (path,) = tmp_path.glob("*hall*.json")
+    said = json.loads(path.read_text())
+    assert said["model"] == "ef" * 32
 
 
 @pytest.fixture
@@ -139,7 +156,7 @@ def test_an_alert_that_an_earlier_life_never_wrote_is_in_the_chain_all_the_same(
 
 def test_the_desk_shows_plays_checks_and_remembers(tmp_path: Path) -> None:
     _, path = record(tmp_path, 1, hops=4)
-    inside = SimpleNamespace(model=SimpleNamespace(digest="ab" * 32, front_end=FrontEndConfig()))
+    inside = SimpleNamespace(model=SimpleNamespace(digest="ab" * 32, front_end=FrontEndConfig()), store=None)
     desk = EvidenceDesk(inside, Chain(tmp_path), "full", None)  # type: ignore[arg-type]  no daemon runs
     (kept,) = desk.alerts(10)
     key = kept.alert.id

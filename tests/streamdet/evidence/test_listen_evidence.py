@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from streamdet.evidence.chain import own
 from streamdet.evidence.verify import verify
 
 from ..conftest import DEMO, Run
+from ..test_reload import Tail, reloads
 from .make import raised, record
 
 EAGER = ("--publish", "none", "--json", "--raise", "0.6", "--clear", "0.3")
@@ -73,3 +77,26 @@ def test_the_commands(run: Run, tmp_path: Path) -> None:
     assert json.loads(checked.stdout)["problems"][0]["what"] == "is missing"
     assert "deleted 1 of 1" in run("evidence", "prune", "--count", "0", "--dir", folder).stdout
     assert run("evidence", "verify", "--dir", folder).returncode == 0
+
+
+def test_after_a_reload_recordings_tell_what_is_in_force(
+    start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    folder, config = tmp_path / "evidence", tmp_path / "streamdet.toml"
+    text = f'[evidence]\ndir = "{folder}"\nfree_megabytes = 0\n[alarm]\nraise = %s\nclear = 0.05\n'
+    config.write_text(text % 0.999)
+    process = start("listen", "-c", config, "-s", f"file:{DEMO}?loop=1&name=line", "--json", "--publish", "none")
+    tail = Tail(process)
+    tail.wait(lambda event: event["type"] == "score")
+    config.write_text(text % 0.2)
+    process.send_signal(signal.SIGHUP)
+    told = tail.wait(reloads(1, tail))
+    raised = tail.wait(lambda event: event["type"] == "alert")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    said = next(
+        said for path in folder.glob("2*.json") if (said := json.loads(path.read_bytes()))["alert"] == raised["id"]
+    )
+    assert (said["thresholds"]["raise"], said["thresholds"]["clear"], said["thresholds_changed"]) == (0.2, 0.05, [])
+    assert said["configuration"] == told["detail"]["config"]
+    assert verify(folder).intact

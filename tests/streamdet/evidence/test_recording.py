@@ -13,13 +13,16 @@ import pytest
 import soundfile
 from PIL import Image
 
+from streamdet.decide.alarm import AlarmConfig
+from streamdet.decide.calibrate import log_odds, probability
+from streamdet.decide.judge import JudgeConfig
 from streamdet.evidence.chain import Chain
 from streamdet.evidence.recording import Recording
 from streamdet.evidence.recovery import recover
 from streamdet.evidence.verify import verify
 from streamdet.features import FrontEndConfig
 
-from .make import HOP, RATE, around, over, pieces, raised, record
+from .make import HOP, RATE, about, around, finish, over, pieces, raised, record
 
 
 def sidecar(folder: Path) -> dict:
@@ -48,14 +51,6 @@ def test_the_sidecar_says_what_the_alert_was_and_what_heard_it(tmp_path: Path) -
     assert len(said["scores"]) == 12
 
 
-def test_the_model_is_the_one_that_raised_the_alert(tmp_path: Path) -> None:
-    chain = Chain(tmp_path, None)
-    chain.prepare()
-    alert = replace(raised(), model="ef" * 32)  # a reload has swapped it in
-    Recording(around(tmp_path), alert, pieces(1)[0]).seal(chain, over(alert), alert.time)
-    assert sidecar(tmp_path)["model"] == "ef" * 32
-
-
 def test_scores_alone_leave_neither_sound_nor_features(tmp_path: Path) -> None:
     record(tmp_path, mode="scores")
     assert {path.suffix for path in tmp_path.iterdir() if path.stat().st_size} == {".json", ".jsonl"}
@@ -73,22 +68,41 @@ def test_features_leave_no_sound(tmp_path: Path) -> None:
 def test_a_long_alert_is_cut_and_the_rest_is_told(tmp_path: Path) -> None:
     Chain(tmp_path).prepare()
     first, *rest = pieces(40)
-    recording = Recording(around(tmp_path, seconds=10.0), raised(), first)
+    recording = Recording(around(tmp_path, seconds=10.0), about(), raised(), first)
     for piece in rest:
         recording.take(piece)
-    _, path = recording.seal(Chain(tmp_path), over(raised(), 12.8), "2026-11-21T09:00:00Z")
+    _, path = finish(recording, Chain(tmp_path), over(raised(), 12.8), "2026-11-21T09:00:00Z")
     assert soundfile.info(path).frames == 160_000
     said = sidecar(tmp_path)
     assert said["not_recorded_seconds"] == pytest.approx(2.8)
     assert len(said["scores"]) == 40
 
 
+def test_thresholds_that_a_reload_changed_in_the_middle_of_an_alert_are_told_and_drawn(tmp_path: Path) -> None:
+    chain = Chain(tmp_path)
+    chain.prepare()
+    first, *rest = pieces(30)
+    stricter = JudgeConfig(alarm=AlarmConfig(raise_at=log_odds(0.97), clear_at=log_odds(0.6)))
+    recording = Recording(around(tmp_path), about(), raised(), first)
+    for number, piece in enumerate(rest, 1):
+        recording.take(piece if number < 15 else replace(piece, judged=stricter))
+    finish(recording, chain, over(raised(), 9.6), "2026-11-21T09:00:00Z")
+    said = sidecar(tmp_path)
+    (change,) = said["thresholds_changed"]
+    assert (change["at"], change["raise"], change["clear"]) == (4.8, 0.97, 0.6)
+    assert said["thresholds"]["raise"] == round(probability(AlarmConfig().raise_at), 4)
+    with Image.open(io.BytesIO(next(tmp_path.glob("*.png")).read_bytes())) as picture:
+        red = np.abs(np.asarray(picture.convert("RGB")).astype(int) - (192, 32, 38)).sum(axis=2) < 24
+    left, right = red[372:532, 84:630].sum(axis=1), red[372:532, 640:1080].sum(axis=1)
+    assert left.argmax() != right.argmax()  # a step in the dashed line
+
+
 def test_sound_that_never_came_is_silence_and_the_recording_is_not_called_complete(tmp_path: Path) -> None:
     Chain(tmp_path).prepare()
     first, _, third = pieces(3)
-    recording = Recording(around(tmp_path), raised(), first)
+    recording = Recording(around(tmp_path), about(), raised(), first)
     recording.take(third)
-    _, path = recording.seal(Chain(tmp_path), over(raised()), "2026-11-21T09:00:00Z")
+    _, path = finish(recording, Chain(tmp_path), over(raised()), "2026-11-21T09:00:00Z")
     samples, _ = soundfile.read(path, dtype="int16")
     assert len(samples) == 3 * HOP
     assert not samples[HOP : 2 * HOP].any()
@@ -109,7 +123,7 @@ def test_what_a_crash_leaves_is_closed_as_incomplete(tmp_path: Path, hops: int) 
     chain = Chain(tmp_path)
     chain.prepare()
     first, *rest = pieces(hops)
-    recording = Recording(around(tmp_path), raised(), first)
+    recording = Recording(around(tmp_path), about(), raised(), first)
     for piece in rest:
         recording.take(piece)
     on_disk = {path.name: path.read_bytes() for path in tmp_path.iterdir()}  # as kill -9 leaves it

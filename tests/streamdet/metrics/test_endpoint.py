@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from streamdet.errors import ConfigError
 from streamdet.metrics.part import parse_address
 from tests.ports import free_port
 
+from ..conftest import DEMO
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
 PATIENCE = 60.0
 
@@ -31,10 +34,13 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = free_port()
-    log = tmp_path_factory.mktemp("metrics") / "log"
+    """One that has a store, a source that counts, and soon an alert."""
+    number, folder = free_port(), tmp_path_factory.mktemp("metrics")
+    log = folder / "log"
     code = "from streamdet.cli import main; main()"
-    options = ["listen", "--demo", "--speed", "real", "--publish", "none", "--metrics", f"127.0.0.1:{number}", "--json"]
+    options = ["listen", "--publish", "none", "--metrics", f"127.0.0.1:{number}", "--json"]
+    options += ["-s", f"file:{DEMO}?name=demo&loop=1", "-s", f"rtp://127.0.0.1:{free_port()}"]
+    options += ["--store", str(folder / "events.db"), "--raise", "0.1", "--clear", "0.05"]
     with log.open("w") as file:
         process = subprocess.Popen([sys.executable, "-c", code, *options], stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -101,17 +107,44 @@ def test_alert_rules_fire_when_they_should() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def expressions() -> list[str]:
+    """What the dashboard and the alert rules ask of Prometheus, the dashboard's variables filled in."""
+    dashboard = json.loads((DEPLOY / "grafana" / "streamdet.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            (metric,) = re.findall(r"^label_values\((\w+), \w+\)$", variable["query"]["query"])
+            asked.append(metric)
+    rules = (DEPLOY / "prometheus" / "streamdet.rules.yml").read_text(encoding="utf-8")
+    found = re.findall(r"expr: (?:>\n)?(.+?)\n +(?:for|labels):", rules, re.DOTALL)
+    asked += [" ".join(expression.split()) for expression in found]
+    return [re.sub(r"\$\w+", ".*", expression) for expression in asked]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    asked = expressions()
+    rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(asked)]
+    path = tmp_path / "dashboard.yml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))  # JSON is YAML too
+    done = subprocess.run(["promtool", "check", "rules", path], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(asked)} rules found" in done.stdout
+
+
 def test_dashboard_and_rules_ask_only_for_what_is_exported(port: int) -> None:
-    wait_for_hops(port)
-    exported = {s.name for f in text_string_to_metric_families(ask(port, "/metrics")[1]) for s in f.samples}
-    exported |= {"streamdet_store_waiting", "streamdet_store_bypassed", "streamdet_source"}  # with a store, with RTP
-    exported |= {"streamdet_alerts_total"}  # once there was an alert
-    asked = set()
-    for path in (DEPLOY / "grafana" / "streamdet.json", DEPLOY / "prometheus" / "streamdet.rules.yml"):
-        words = path.read_text(encoding="utf-8").replace("(", " ").replace("{", " ").replace("[", " ").split()
-        asked |= {word.strip('",)') for word in words if word.startswith("streamdet_")}
-    assert asked
-    assert asked <= exported | {"streamdet_log_odds"}
+    until = time.monotonic() + PATIENCE
+    while "streamdet_alerts_total" not in (names := exported(port)):
+        assert time.monotonic() < until, "no alert was counted"
+        time.sleep(0.5)
+    asked = [set(re.findall(r"\bstreamdet_\w+", expression)) for expression in expressions()]
+    assert len(asked) > 20
+    assert sum(map(bool, asked)) >= len(asked) - 1  # one asks Prometheus whether it is up
+    assert set().union(*asked) <= names
+
+
+def exported(port: int) -> set[str]:
+    return {s.name for f in text_string_to_metric_families(ask(port, "/metrics")[1]) for s in f.samples}
 
 
 @pytest.mark.parametrize("text", ["9464", "localhost", "a:b", "127.0.0.1:99999"])

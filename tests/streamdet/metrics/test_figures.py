@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from streamdet.decide.judge import Judgement
+from streamdet.decide.judge import JudgeConfig, Judgement
 from streamdet.decide.window import Column
 from streamdet.events import Alert, AlertPhase, Health, Score, State, StatePhase
 from streamdet.features import FrontEndConfig
@@ -34,7 +34,7 @@ class Clock:
 def heard(stream: str = "a", *, p_fake: float | None = 0.5, lost: float = 0.0, speech: float = 1.0) -> Heard:
     hop = Hop(np.zeros(5120, np.float32), int(5120 * lost), 5120, 0.0)
     judgement = Judgement(0.32, p_fake, {}, speech, lost, "undecided", ())
-    return Heard(stream, hop, None, Column(0.0, 0.0, speech, lost), judgement, FrontEndConfig())
+    return Heard(stream, hop, None, Column(0.0, 0.0, speech, lost), judgement, JudgeConfig(), FrontEndConfig())
 
 
 def score(latency_ms: float) -> Score:

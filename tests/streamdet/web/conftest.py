@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamdet.assembly import judge_maker, load_engine
+from streamdet.assembly import Settings, judge_maker, load_engine
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config, WebSection
 from streamdet.engine.modelfile import ModelInfo
-from streamdet.events import Event, Health, utc
+from streamdet.events import Event, Health, to_json, utc
 from streamdet.pipeline import Pipeline
 from streamdet.shadow.shadows import Shadows
 from streamdet.sinks.queue import QueueSink
+from streamdet.store.gate import Gate
 from streamdet.web.part import WebPart
 
 RATE = 16_000
@@ -31,7 +32,8 @@ SYNTHETIC = slice(int(22.8 * RATE), int(36.0 * RATE))  # a turn of the demo that
 class Rig:
     """What ``listen`` is to the page: engine, pipeline, ring; sound comes when the test wants it."""
 
-    def __init__(self, **web: Any) -> None:
+    def __init__(self, gate: Gate | None = None, **web: Any) -> None:
+        self.gate = gate
         self.config = Config(web=WebSection(**{"listen": "127.0.0.1:0"} | web))
         self.part = WebPart(self.config)
         self.engine = load_engine(self.config)
@@ -42,6 +44,9 @@ class Rig:
         (self._sink,) = self.part.sinks()
         self._began = time.monotonic()
         self._lock = threading.Lock()
+        if gate is not None:
+            gate.open()
+            gate.start(self._sink.emit, lambda *_: None)
         self.part.start(self)
 
     @property
@@ -62,8 +67,8 @@ class Rig:
         return ()
 
     @property
-    def store(self) -> None:
-        return None
+    def store(self) -> Gate | None:
+        return self.gate
 
     def tell(self, phase: Any, reason: str, detail: Any = None) -> None:
         raise AssertionError("the page has nothing to tell")
@@ -116,12 +121,23 @@ class Rig:
             self.pipeline.drain()
 
     def close(self) -> None:
+        if self.gate is not None:
+            self.gate.close()
         self.part.close()
         self.engine.close()
 
+    def retune(self, config: Config) -> None:
+        """What a reload does: judge like this from the next hop on."""
+        with self._lock:
+            self.config, settings = config, Settings(config, self.engine.info)
+            self.pipeline.retune(settings.of, settings.judge)
+
     def _emit(self, event: Event) -> None:
         self.events.append(event)
-        self._sink.emit(event, b"")
+        if self.gate is not None:
+            self.gate.emit(event, to_json(event))  # which passes it on to the page
+        else:
+            self._sink.emit(event, b"")
 
 
 class Answer:

@@ -157,7 +157,8 @@ class Upkeep:
         return True
 
     def _delete_seen(self, before: int) -> bool:
-        rows = self._db.execute("SELECT alert FROM seen WHERE at < ? LIMIT ?", (utc(before / 1e3), STEP)).fetchall()
+        oldest = utc(max(0.0, before / 1e3))  # "never" lies before the calendar begins
+        rows = self._db.execute("SELECT alert FROM seen WHERE at < ? LIMIT ?", (oldest, STEP)).fetchall()
         if not rows:
             return False
         with transaction(self._db):

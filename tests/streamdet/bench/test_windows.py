@@ -15,8 +15,8 @@ HOPS = 5
 
 
 def test_windows_equal_a_fresh_stream(speech: np.ndarray) -> None:
-    features = FrontEnd().whole(speech[160_000 : 160_000 + HOPS * 5_120])
     content, info = read_model(bundled_model())
+    features = FrontEnd(info.front_end).whole(speech[160_000 : 160_000 + HOPS * 5_120])
     session = onnxruntime.InferenceSession(window_network(content, HOPS * 32), providers=["CPUExecutionProvider"])
     assert len(session.get_inputs()) == len(session.get_outputs()) == 1
     (window,) = session.run(None, {"features": features[None]})

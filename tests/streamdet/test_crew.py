@@ -187,7 +187,7 @@ def test_a_tap_sees_one_hop_at_a_time() -> None:
 
     guarded = one_at_a_time(tap)
     hop = Hop(np.zeros(HOP, np.float32), 0, HOP, 0.0)
-    heard = Heard("a", hop, None, None, None, None)  # type: ignore[arg-type]  the tap looks at nothing
+    heard = Heard("a", hop, None, None, None, None, None)  # type: ignore[arg-type]  the tap looks at nothing
     threads = [threading.Thread(target=lambda: [guarded(heard) for _ in range(10)]) for _ in range(4)]
     for thread in threads:
         thread.start()

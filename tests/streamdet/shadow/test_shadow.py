@@ -84,10 +84,10 @@ def test_after_a_swap_it_is_as_if_the_new_model_had_heard_everything(speech: np.
 
 
 def test_a_model_of_other_bands_hears_for_itself_and_takes_over(
-    speech: np.ndarray, linear_models: dict[str, ExportReport]
+    speech: np.ndarray, exported: dict[str, ExportReport]
 ) -> None:
     """Logits after the swap are those of a pipeline that had the new model from the start, also after a long gap."""
-    path = linear_models["int8"].path
+    path = exported["int8"].path
     columns: dict[str, list[tuple[str, float, float]]] = {"swapped": [], "always": []}
     pipeline, reference = make(bundled_model(), []), make(path, [])
     for name, heard in (("swapped", pipeline), ("always", reference)):

@@ -181,7 +181,7 @@ def test_an_alert_is_seen_and_announced_when_it_is_raised(rig: Rig, open_page: O
 
 
 def test_a_picture_goes_on_with_the_bands_of_a_new_model(
-    make_rig: Make, open_page: Open, speech: np.ndarray, linear_models: dict[str, ExportReport]
+    make_rig: Make, open_page: Open, speech: np.ndarray, exported: dict[str, ExportReport]
 ) -> None:
     rig = make_rig()
     page = open_page(rig)
@@ -192,10 +192,10 @@ def test_a_picture_goes_on_with_the_bands_of_a_new_model(
     )
     page.evaluate(heights)
     rig.play("seen", speech[: 4 * RATE])
-    wait_for(lambda: page.evaluate("window.heights.at(-1)") == 64)
-    rig.swap(linear_models["int8"].path)
-    rig.play("seen", speech[4 * RATE : 8 * RATE])
     wait_for(lambda: page.evaluate("window.heights.at(-1)") == 96)
+    rig.swap(exported["int8"].path)
+    rig.play("seen", speech[4 * RATE : 8 * RATE])
+    wait_for(lambda: page.evaluate("window.heights.at(-1)") == 64)
     assert pixels(page, "#picture") > 50
 
 

@@ -98,7 +98,7 @@ def test_a_picture_comes_for_the_stream_that_is_followed(rig: Rig, events: Event
     hops = len(picture["end"])
     assert hops >= 1
     assert len(picture["p"]) == len(picture["windows"]) == len(picture["verdict"]) == hops
-    assert len(picture["pixels"]) == -(-hops * 8 * 64 // 3) * 4
+    assert len(picture["pixels"]) == -(-hops * 8 * rig.engine.info.front_end.mels // 3) * 4
     assert request(rig.port, "POST", "/api/follow", json.dumps({"client": "no", "stream": "seen"})).status == 404
     assert request(rig.port, "POST", "/api/follow", b"[]").status == 400
     assert request(rig.port, "POST", "/api/follow", b"{" * 5000).status == 413
@@ -106,7 +106,7 @@ def test_a_picture_comes_for_the_stream_that_is_followed(rig: Rig, events: Event
 
 
 def test_a_picture_begins_anew_where_a_model_of_other_bands_takes_over(
-    make_rig: Callable[..., Rig], speech: np.ndarray, linear_models: dict[str, ExportReport]
+    make_rig: Callable[..., Rig], speech: np.ndarray, exported: dict[str, ExportReport]
 ) -> None:
     rig = make_rig()
     view = rig.part._view
@@ -120,10 +120,10 @@ def test_a_picture_begins_anew_where_a_model_of_other_bands_takes_over(
         return (picture["mels"], picture["bands"]["scale"], size) == (mels, scale, hops * 8 * mels)
 
     rig.play("seen", speech[:RATE])
-    wait_for(lambda: drawn(64, "mel", 3))
-    rig.swap(linear_models["int8"].path)
+    wait_for(lambda: drawn(96, "linear", 3))
+    rig.swap(exported["int8"].path)
     rig.play("seen", speech[RATE : 3 * RATE])
-    wait_for(lambda: drawn(96, "linear", 6))
+    wait_for(lambda: drawn(64, "mel", 6))
 
 
 def test_health_comes_by_itself(events: Events) -> None:
@@ -225,7 +225,7 @@ def test_a_file_is_scored_as_scan_would(rig: Rig, speech: np.ndarray) -> None:
     assert len(result["track"]) == 42
     assert result["path"] != "turn.wav"  # what a stranger calls a file is never a path here
     assert result["picture"]["columns"] == 8
-    assert len(result["picture"]["pixels"]) == -(-42 * 8 * 64 // 3) * 4
+    assert len(result["picture"]["pixels"]) == -(-42 * 8 * rig.engine.info.front_end.mels // 3) * 4
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from .machine import Machine
+from .machine import Machine, MachineError
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the machine to be made
 
 UNIT = "streamdet.service"
+CONFIG_FILE = "/etc/streamdet/streams.toml"
 CONFIG = """publish = "tcp://127.0.0.1:5560"
 
 [[source]]
@@ -34,7 +37,7 @@ def wait_for(what: str, condition: Callable[[], bool], *, seconds: float) -> flo
 def service(machine: Machine) -> Iterator[Machine]:
     """Start the service on the demo stream, played over and over."""
     demo = machine.run("sh", "-c", "ls /opt/streamdet/lib/python3.*/site-packages/streamdet/demo/demo.flac").strip()
-    machine.write("/etc/streamdet/streams.toml", CONFIG.format(demo=demo))
+    machine.write(CONFIG_FILE, CONFIG.format(demo=demo))
     machine.run("systemctl", "start", UNIT)
     yield machine
     machine.run("systemctl", "stop", UNIT)
@@ -44,7 +47,7 @@ def restarts(machine: Machine) -> int:
     return int(machine.property(UNIT, "NRestarts"))
 
 
-def watch(machine: Machine, seconds: int) -> list[dict[str, object]]:
+def watch(machine: Machine, seconds: int) -> list[dict[str, Any]]:
     """What a subscriber in the machine receives within ``seconds``."""
     command = ("timeout", "--signal=INT", str(seconds), "/opt/streamdet/bin/streamdet", "watch", "--json")
     lines = machine.run(*command, check=False).splitlines()
@@ -70,6 +73,47 @@ def test_scores_reach_a_subscriber(service: Machine) -> None:
     assert len(scores) >= 20, service.log(UNIT)
     assert {event["stream"] for event in scores} == {"demo"}
     assert any(event["type"] == "health" for event in events)
+
+
+def test_a_reload_is_taken_over_between_two_hops_and_no_sound_is_lost(service: Machine) -> None:
+    pid, count = service.property(UNIT, "MainPID"), restarts(service)
+    good = service.run("cat", CONFIG_FILE)
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch, service, 40)
+        time.sleep(10)
+        service.write(CONFIG_FILE, good + "\n[windows]\nlong = 8.0\n")
+        service.run("systemctl", "reload", UNIT)
+        events = watching.result()
+    service.write(CONFIG_FILE, good)
+    assert (service.property(UNIT, "MainPID"), restarts(service)) == (pid, count)
+    (told,) = [event for event in events if event["type"] == "state" and event["detail"].get("cause") == "reload"]
+    assert (told["phase"], told["detail"]["changed"]) == ("live", "windows.long 10 -> 8")
+    demo = [event for event in events if event["stream"] == "demo"]
+    first = demo[0]["seq"]
+    assert [event["seq"] for event in demo] == list(range(first, first + len(demo)))
+    scores = [event for event in demo if event["type"] == "score"]
+    began = scores[0]["media_time"]
+    assert [score["media_time"] for score in scores] == pytest.approx(
+        [began + 0.32 * number for number in range(len(scores))], abs=0.01
+    )
+    assert {score["lost"] for score in scores} == {0.0}
+    lengths = [tuple(score["windows"]) for score in scores]
+    change = lengths.index(("3", "8"))
+    assert change > 10
+    assert set(lengths[:change]) == {("3", "10")}
+    assert set(lengths[change:]) == {("3", "8")}
+
+
+def test_a_reload_of_a_broken_file_fails_and_the_service_goes_on(service: Machine) -> None:
+    pid = service.property(UNIT, "MainPID")
+    good = service.run("cat", CONFIG_FILE)
+    service.write(CONFIG_FILE, good + "\nvolume = 11\n")
+    with pytest.raises(MachineError, match="failed"):
+        service.run("systemctl", "reload", UNIT)
+    service.write(CONFIG_FILE, good)
+    assert "volume" in service.log(UNIT, "--lines=20")
+    assert (service.property(UNIT, "MainPID"), service.property(UNIT, "ActiveState")) == (pid, "active")
+    assert [event for event in watch(service, 8) if event["type"] == "score"]
 
 
 def test_process_is_confined(service: Machine) -> None:
@@ -123,11 +167,10 @@ def test_stop_is_clean_and_quick(service: Machine) -> None:
 
 
 def test_a_broken_configuration_is_one_clear_line_in_the_journal(service: Machine) -> None:
-    path = "/etc/streamdet/streams.toml"
-    good = service.run("cat", path)
-    service.write(path, good + "\nvolume = 11\n")
+    good = service.run("cat", CONFIG_FILE)
+    service.write(CONFIG_FILE, good + "\nvolume = 11\n")
     service.run("systemctl", "restart", UNIT, check=False)
     assert "volume" in service.log(UNIT, "--lines=20")
-    service.write(path, good)
+    service.write(CONFIG_FILE, good)
     service.run("systemctl", "restart", UNIT)
     assert service.property(UNIT, "ActiveState") == "active"

@@ -9,7 +9,6 @@ rounds, and what was heard and what was lost make up the time that passed.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -22,10 +21,9 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
-
 from streamdet.audio.block import Block, Status
 from streamdet.sources.microphone import MicrophoneSource
+from tests.chaos.held import Held
 from tests.streamdet import jack, pulse
 from tests.streamdet.jack import FakeJack
 from tests.streamdet.pulse import FakeMicrophone
@@ -197,19 +195,11 @@ def _break_often(outcome: Outcome, servers: Servers, hearers: list[Hearer], chan
             outcome.late.append([cause.__name__, *(f"{at - back:+.1f} s {text}" for at, text in said)])
         outcome.disturbed += sum(hearer.opened for hearer in others) - opened
         if number + 1 == max(1, int(WARM_UP * outcome.rounds)):
-            settled = _held()
+            settled = Held.now()
     time.sleep(SETTLE_SECONDS)
     assert settled is not None
-    now = _held()
-    outcome.threads, outcome.descriptors, outcome.processes = (int(now[i] - settled[i]) for i in range(3))
-    outcome.megabytes = round(now[3] - settled[3], 1)
-
-
-def _held() -> tuple[int, int, int, float]:
-    gc.collect()
-    process = psutil.Process()
-    children = len(process.children(recursive=True))
-    return threading.active_count(), process.num_fds(), children, process.memory_info().rss / 2**20
+    now = Held.now()
+    outcome.threads, outcome.descriptors, outcome.processes, outcome.megabytes = now.since(settled)
 
 
 def main() -> int:

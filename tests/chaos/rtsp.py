@@ -7,7 +7,6 @@ descriptor, process or memory more than after the first rounds.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import sys
@@ -18,11 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 import soundfile
 
 from streamdet.audio.block import Block
 from streamdet.sources.uri import from_uri
+from tests.chaos.held import Held
 from tests.chaos.rtp import free_port
 from tests.streamdet.gstreamer import RtspServer, missing
 
@@ -96,25 +95,17 @@ def run(rounds: int, *, transport: str = "tcp", away: float = 1.0) -> Outcome:
                 back = server.start()
                 outcome.returns.append(round(hearer.wait(back), 2))
                 if number == min(rounds - 1, 5) // 2:
-                    settled = _held()
+                    settled = Held.now()
             time.sleep(0.5)
-            now = _held()
+            now = Held.now()
         finally:
             server.kill()
             hearer.stop.set()
             hearer.join(10)
     outcome.kills = int(hearer.counters()["kills"])
     assert settled is not None
-    outcome.threads, outcome.descriptors, outcome.processes = (int(now[i] - settled[i]) for i in range(3))
-    outcome.megabytes = round(now[3] - settled[3], 1)
+    outcome.threads, outcome.descriptors, outcome.processes, outcome.megabytes = now.since(settled)
     return outcome
-
-
-def _held() -> tuple[int, int, int, float]:
-    gc.collect()
-    process = psutil.Process()
-    children = len(process.children(recursive=True))
-    return threading.active_count(), process.num_fds(), children, process.memory_info().rss / 2**20
 
 
 def main() -> int:

@@ -472,9 +472,10 @@ class Pipeline:
                 latency_ms=round(1e3 * (time.monotonic() - hop.arrived), 3),
             )
         )
+        judged, made_by = stream.judge.config, self._front_end
+        heard = Heard(stream.voice.name, hop, features, column, judgement, judged, made_by, stream.restarted)
         for tap in self._taps:
-            judged, made_by = stream.judge.config, self._front_end
-            tap(Heard(stream.voice.name, hop, features, column, judgement, judged, made_by, stream.restarted))
+            tap(heard)
         stream.restarted = False
         self._tell_alerts(stream, judgement.alerts)
 

@@ -68,11 +68,11 @@ def main() -> None:
     process.terminate()
     process.wait()
     load = Path("/proc/loadavg").read_text().split()[0]
-    for name in frames:
-        p50, p95, p99 = np.percentile(frames[name], (50, 95, 99))
+    for name, gaps in frames.items():
+        p50, p95, p99 = np.percentile(gaps, (50, 95, 99))
         print(
-            f"{name}: {len(frames[name])} frames, ms from one to the next p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, "
-            f"longest {max(frames[name]):.0f}; {len(tasks[name])} tasks over 50 ms, longest "
+            f"{name}: {len(gaps)} frames, ms from one to the next p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, "
+            f"longest {max(gaps):.0f}; {len(tasks[name])} tasks over 50 ms, longest "
             f"{max(tasks[name], default=0):.0f} ms; main thread {100 * np.median(busy[name]):.1f} % of a core"
         )
     print(f"{options.streams} streams; load of the machine at the end {load}")

@@ -165,6 +165,10 @@ def fit(
     supcon: Annotated[
         float, typer.Option("--supcon", "--contrastive", help="Weight of the supervised contrastive term.")
     ] = 0.0,
+    teacher: Annotated[
+        Path | None, typer.Option(help="What a teacher says of the clips: `trainer data teach`.")
+    ] = None,
+    imitation: Annotated[float, typer.Option(help="Weight of the teacher's term.")] = 1.0,
     augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
     without: Without = None,
     exclude_family: WithoutFamily = None,
@@ -206,6 +210,7 @@ def fit(
         minutes=minutes,
         rate=rate,
         contrastive=supcon,
+        imitation=imitation,
         selection=Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ())),
         augment=augment,
         without=tuple(s for s in left_out if s in FrameAugment.STEPS),
@@ -220,7 +225,7 @@ def fit(
         causal=padding == "causal",
         seed=seed,
     )
-    task = fitting.Task(config, folder, out, read_manifests(manifests, "val"), _noise_frames(bank, store))
+    task = fitting.Task(config, folder, out, read_manifests(manifests, "val"), _noise_frames(bank, store), teacher)
     fitting.fit(task, _report)
 
 
@@ -472,7 +477,7 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
 
 
-register(app)
+register(app, data_app)
 app.add_typer(data_app, name="data")
 app.command()(stream_eval)
 

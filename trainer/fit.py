@@ -33,10 +33,12 @@ from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.feed import Feed, Selection
 from trainer.data.manifest import Clip
-from trainer.losses import contrastive_loss, window_loss
+from trainer.losses import contrastive_loss, imitation_loss, window_loss
+from trainer.models.pupil import Pupil
 from trainer.models.resnet import CausalResNet
 from trainer.place import Amp, Device, Place, joined, launched
 from trainer.shape import FrameAugment
+from trainer.teacher import Targets
 from trainer.validation import Validation
 
 REFRESH = 120.0  # seconds between looks at the cache
@@ -60,6 +62,7 @@ class FitConfig:
     smoothing: float = 0.05
     column_share: float = 0.2
     contrastive: float = 0.0
+    imitation: float = 1.0
     dropout: float = 0.1
     average: float = 0.999
     selection: Selection = field(default_factory=Selection)
@@ -96,13 +99,17 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A run: options, feature cache, folder for what comes out, validation clips, and log-mels of noise to mix in."""
+    """A run: options, feature cache, folder for what comes out, validation clips, and log-mels of noise to mix in.
+
+    ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels.
+    """
 
     config: FitConfig
     cache: Path
     out: Path
     val: Sequence[Clip] = ()
     noise: Sequence[FloatArray] = ()
+    teacher: Path | None = None
 
 
 def schedule(share: float, warm: float = 0.04, last: float = 0.005) -> float:
@@ -127,20 +134,24 @@ class Fit:
         self.front_end = cache.config
         self._validation = Validation(task.val, self.front_end) if place.rank == 0 and task.val else None
         self.network, self.average = self._networks()
-        self._optimizer = torch.optim.AdamW(parameter_groups(self.network, config.weight_decay), lr=config.rate)
+        targets = Targets(task.teacher) if task.teacher else None
+        self._pupil = Pupil(self.network, targets.size if targets else 0).to(place.device)
+        self._optimizer = torch.optim.AdamW(parameter_groups(self._pupil, config.weight_decay), lr=config.rate)
         self._scaler = torch.amp.GradScaler(place.device.type, enabled=place.half is torch.float16)
         augment = FrameAugment(
             task.noise, strength=config.augment, without=config.without, top=telephone_edge(self.front_end)
         )
         cropper = Cropper(self.front_end, augment, shortest=config.shortest, longest=config.longest)
         size = config.batch // place.processes
-        self._feed = Feed(cache, cropper, config.selection, size=size, seed=config.seed, rank=place.rank)
+        self._feed = Feed(
+            cache, cropper, config.selection, size=size, seed=config.seed, rank=place.rank, targets=targets
+        )
         self._batches: Iterator[Batch] = iter(())
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
         self.best, self.stale = math.inf, 0
         self._evaluated, self._refreshed = 0.0, -math.inf
         self._resume()
-        self._parallel = place.parallel(self.network, compiled=config.compiled)
+        self._parallel = place.parallel(self._pupil, compiled=config.compiled)
         self._started = time.monotonic() - self.elapsed
 
     def _networks(self) -> tuple[CausalResNet, CausalResNet]:
@@ -186,7 +197,7 @@ class Fit:
         self.elapsed = time.monotonic() - self._started
         share, evaluate = self.place.agree(self._share(), self._due())
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        nn.utils.clip_grad_norm_(self._pupil.parameters(), 2.0)
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate * schedule(share)
         self._scaler.step(self._optimizer)
@@ -196,12 +207,14 @@ class Fit:
 
     def _loss(self, batch: Batch) -> Tensor:
         config = self.config
-        features, mask, labels = self.place.tensors(batch)
+        features, mask, labels, targets = self.place.tensors(batch)
         with self.place.autocast():
-            columns, embedding = self._parallel(features)
+            columns, embedding, guess = self._parallel(features, mask)
         loss = window_loss(columns, mask, labels, smoothing=config.smoothing, column_share=config.column_share)
         if config.contrastive > 0.0:
             loss = loss + config.contrastive * contrastive_loss(embedding, mask, labels)
+        if targets.shape[1]:
+            loss = loss + config.imitation * imitation_loss(guess, targets)
         return loss
 
     def _share(self) -> float:
@@ -272,6 +285,7 @@ class Fit:
                 **self.network.checkpoint(),
                 **self._notes(),
                 "average": self.average.state_dict(),
+                "guess": self._pupil.guess.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "scaler": self._scaler.state_dict(),
                 "step": self.step,
@@ -291,7 +305,11 @@ class Fit:
             raise DataError(f"{path}: holds another network ({stored['network']}); choose another folder")
         if stored.get("front_end", FrontEndConfig().to_dict()) != self.front_end.to_dict():
             raise DataError(f"{path}: was trained on another front end ({stored['front_end']}); choose another folder")
+        guess, there = stored.get("guess", {}), self._pupil.guess.state_dict()
+        if {name: part.shape for name, part in guess.items()} != {name: part.shape for name, part in there.items()}:
+            raise DataError(f"{path}: was trained with another teacher, or with none; choose another folder")
         self.network.load_state_dict(stored["weights"])
+        self._pupil.guess.load_state_dict(guess)
         self.average.load_state_dict(stored["average"])
         self._optimizer.load_state_dict(stored["optimizer"])
         self._optimizer.param_groups[0]["weight_decay"] = self.config.weight_decay

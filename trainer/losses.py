@@ -23,6 +23,13 @@ def window_loss(columns: Tensor, mask: Tensor, labels: Tensor, *, smoothing: flo
     return loss
 
 
+def imitation_loss(guess: Tensor, targets: Tensor) -> Tensor:
+    """Mean square of what is missing to a teacher's ``targets [rows, size]``; rows that are NaN do not count."""
+    known = torch.isfinite(targets).all(dim=1)
+    missing = (guess.float() - targets.nan_to_num()).square().mean(dim=1)
+    return (missing * known).sum() / known.sum().clamp(min=1)
+
+
 def contrastive_loss(embedding: Tensor, mask: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss on mean embeddings (P. Khosla et al., NeurIPS 2020, equation 2).
 

@@ -38,11 +38,11 @@ class Place:
         """Context in which a network computes in mixed precision."""
         return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
-    def tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, mask and labels of a batch on the device."""
-        parts = (torch.from_numpy(part) for part in (batch.features, batch.mask, batch.labels))
-        features, mask, labels = (part.to(self.device, non_blocking=True) for part in parts)
-        return features, mask, labels
+    def tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features, mask, labels and a teacher's targets of a batch on the device."""
+        parts = (torch.from_numpy(part) for part in (batch.features, batch.mask, batch.labels, batch.targets))
+        features, mask, labels, targets = (part.to(self.device, non_blocking=True) for part in parts)
+        return features, mask, labels, targets
 
     def parallel(self, network: nn.Module, *, compiled: bool) -> nn.Module:
         """Wrap ``network`` for training: gradients are averaged over the processes, and the code is compiled."""

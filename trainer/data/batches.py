@@ -19,11 +19,15 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Network input ``features [rows, frames, mels]``, ``mask [rows, columns]`` of columns that hold audio, labels."""
+    """Network input ``features [rows, frames, mels]``, ``mask [rows, columns]`` of columns that hold audio, labels.
+
+    ``targets [rows, size]`` is what a teacher says of the clips; rows it says nothing of are NaN, no teacher is size 0.
+    """
 
     features: FloatArray
     mask: npt.NDArray[np.bool_]
     labels: FloatArray
+    targets: FloatArray
 
 
 class Cropper:
@@ -56,7 +60,8 @@ class Cropper:
         features = normalise(self._level, self._augment.raw(crops, rng))[:, before:]
         mask = columns_mask(valid, hops, self._hop)
         labels = np.array([e.label for e in entries], np.float32)
-        return Batch(self._augment.masks(np.ascontiguousarray(features), rng), mask, labels)
+        targets = np.empty((len(entries), 0), np.float32)
+        return Batch(self._augment.masks(np.ascontiguousarray(features), rng), mask, labels, targets)
 
 
 def stack(clips: Sequence[HalfArray], frames: int, before: int, rng: Rng) -> tuple[FloatArray, npt.NDArray[np.intp]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -15,6 +15,7 @@ from trainer.data.cache import Entry, FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.data.sampler import BalancedSampler
+from trainer.teacher import Targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,21 @@ class Feed(Dataset[Batch]):
     """
 
     def __init__(
-        self, cache: FeatureCache, cropper: Cropper, selection: Selection, *, size: int, seed: int, rank: int = 0
+        self,
+        cache: FeatureCache,
+        cropper: Cropper,
+        selection: Selection,
+        *,
+        size: int,
+        seed: int,
+        rank: int = 0,
+        targets: Targets | None = None,
     ) -> None:
         self.cache = cache
         self.entries: list[Entry] = []
         self._cropper, self._selection = cropper, selection
         self._size, self._seed, self._rank = size, seed, rank
+        self._targets = targets
         self._sampler: BalancedSampler | None = None
 
     def refresh(self) -> bool:
@@ -84,7 +94,9 @@ class Feed(Dataset[Batch]):
     def draw(self, rng: np.random.Generator) -> Batch:
         """One batch by other random numbers than those of a step."""
         assert self._sampler is not None
-        return self._cropper.draw([self.entries[i] for i in self._sampler.draw(rng, self._size)], rng)
+        entries = [self.entries[i] for i in self._sampler.draw(rng, self._size)]
+        batch = self._cropper.draw(entries, rng)
+        return replace(batch, targets=self._targets.of([e.clip for e in entries])) if self._targets else batch
 
     def steps(self, first: int, workers: int) -> Iterator[Batch]:
         """Batches from step ``first`` on without end, ``workers`` processes working ahead (0: none)."""

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from streamdet.errors import DependencyError
+from tests.trainer import corpus
+from tests.trainer.test_fit import CONFIG, train
+from trainer.cli import app
+from trainer.data.build import Builder
+from trainer.data.cache import FeatureCache
+from trainer.data.errors import DataError
+from trainer.data.manifest import Clip, read_manifest
+from trainer.fit import Task
+from trainer.losses import imitation_loss
+from trainer.models.pupil import Pupil
+from trainer.models.resnet import CausalResNet
+from trainer.teacher import RATE, SAMPLES, Targets, Teacher, describe_clips, piece
+
+INSTALLED = importlib.util.find_spec("distillmos") is not None
+needs_teacher = pytest.mark.skipif(not INSTALLED, reason="the extra streamdet[teacher] (distillmos) is not installed")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.make(tmp_path_factory.mktemp("teacher") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def cache(manifest: Path) -> Path:
+    store = FeatureCache(manifest.parent / "cache")
+    Builder(store, None).variant(read_manifest(manifest, "train"), 0)
+    return store.folder
+
+
+def loud_and_label(clips: list[Clip], path: Path, size: int = 6) -> Path:
+    """Targets that a network can find in the sound: the label, under several scales, and numbers it cannot find."""
+    rng = np.random.default_rng(0)
+    labels = np.array([[c.label] for c in clips], np.float32)
+    targets = np.concatenate((labels * np.arange(1, size // 2 + 1), rng.normal(size=(len(clips), size // 2))), axis=1)
+    np.savez(path, clips=np.array([c.id for c in clips]), targets=targets.astype(np.float16))
+    return path
+
+
+def test_targets_are_standardised_and_nan_where_nobody_was_asked(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(3.0, 5.0, (40, 7)).astype(np.float16)
+    np.savez(tmp_path / "t.npz", clips=np.array([f"c{n}" for n in range(40)]), targets=values)
+    targets = Targets(tmp_path / "t.npz")
+    assert (len(targets), targets.size) == (40, 7)
+    everyone = targets.of([f"c{n}" for n in range(40)])
+    np.testing.assert_allclose(everyone.mean(0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(everyone.std(0), 1.0, atol=1e-4)
+    some = targets.of(["c3", "stranger", "c1"])
+    np.testing.assert_array_equal(some[[0, 2]], everyone[[3, 1]])
+    assert np.isnan(some[1]).all()
+
+
+@pytest.mark.parametrize("content", ["text", "empty", "uneven", "nan"])
+def test_what_is_not_a_file_of_targets_is_said(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "t.npz"
+    names, targets = np.array(["a", "b"]), np.zeros((2, 3), np.float16)
+    if content == "text":
+        path.write_text("clips", encoding="utf-8")
+    elif content == "empty":
+        np.savez(path, clips=names)
+    elif content == "uneven":
+        np.savez(path, clips=names, targets=targets[:1])
+    else:
+        np.savez(path, clips=names, targets=targets * np.nan)
+    with pytest.raises(DataError, match=r"t\.npz: not the targets"):
+        Targets(path)
+
+
+def test_imitation_counts_known_rows_only() -> None:
+    targets = torch.tensor([[1.0, -1.0], [float("nan")] * 2, [0.0, 2.0]])
+    guess = torch.tensor([[1.0, 0.0], [9.0, 9.0], [0.0, 0.0]], requires_grad=True)
+    loss = imitation_loss(guess, targets)
+    assert float(loss.detach()) == pytest.approx((0.5 + 2.0) / 2)
+    loss.backward()
+    assert guess.grad is not None
+    assert guess.grad[1].abs().max() == 0.0
+    assert float(imitation_loss(guess, torch.full((3, 2), float("nan"))).detach()) == 0.0
+
+
+def test_network_learns_what_the_teacher_says_and_leaves_the_head_behind(
+    manifest: Path, cache: Path, tmp_path: Path
+) -> None:
+    clips = read_manifest(manifest, "train")
+    path = loud_and_label(clips, tmp_path / "t.npz")
+    task = Task(replace(CONFIG, imitation=1.0), cache, tmp_path / "run", read_manifest(manifest, "val"), teacher=path)
+    train(task)
+    average = torch.load(tmp_path / "run" / "average.pt", weights_only=True)
+    assert set(average["weights"]) == set(CausalResNet(0.125).state_dict())
+    pupil = Pupil(CausalResNet.from_checkpoint(tmp_path / "run" / "last.pt"), 6)
+    pupil.guess.load_state_dict(torch.load(tmp_path / "run" / "last.pt", weights_only=True)["guess"])
+    weight = pupil.guess.state_dict()["weight"]
+    assert weight[:3].norm(dim=1).min() > 1.5 * weight[3:].norm(dim=1).max()  # only three numbers can be learnt
+
+
+def test_run_goes_on_with_its_own_teacher_only(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    clips, out = read_manifest(manifest, "train"), tmp_path / "run"
+    one, other = loud_and_label(clips, tmp_path / "one.npz"), loud_and_label(clips, tmp_path / "other.npz", size=8)
+    train(Task(replace(CONFIG, steps=2), cache, out, teacher=one))
+    for teacher in (other, None):
+        with pytest.raises(DataError, match="another teacher, or with none"):
+            train(Task(replace(CONFIG, steps=4), cache, out, teacher=teacher))
+    assert train(Task(replace(CONFIG, steps=4), cache, out, teacher=one))[-1].step == 4
+
+
+def test_piece_is_the_middle_or_the_clip_again() -> None:
+    long = np.arange(2 * SAMPLES, dtype=np.float32)
+    np.testing.assert_array_equal(piece(long), long[SAMPLES // 2 : SAMPLES // 2 + SAMPLES])
+    short = np.arange(RATE, dtype=np.float32)
+    np.testing.assert_array_equal(piece(short), np.tile(short, SAMPLES // RATE))
+
+
+@pytest.mark.skipif(INSTALLED, reason="the extra streamdet[teacher] is installed")
+def test_missing_teacher_is_named() -> None:
+    with pytest.raises(DependencyError, match=r"streamdet\[teacher\]"):
+        Teacher()
+
+
+@needs_teacher
+def test_teacher_hears_what_is_done_to_a_clip_and_lists_what_it_cannot_read(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")[:6]
+    (tmp_path / "bad.flac").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "short.wav", np.zeros(1000), RATE)
+    bad = [replace(clips[0], id=name, path=tmp_path / name) for name in ("bad.flac", "short.wav")]
+    skipped = describe_clips([*clips, *bad], tmp_path / "t.npz")
+    assert set(skipped) == {"bad.flac", "short.wav"}
+    targets = Targets(tmp_path / "t.npz")
+    assert (len(targets), targets.size) == (6, 2048)
+    rng = np.random.default_rng(0)
+    clean = piece(soundfile.read(clips[0].path, dtype="float32")[0])
+    rows = np.stack((clean, 0.1 * clean, clean + np.float32(0.05) * rng.normal(size=SAMPLES).astype(np.float32)))
+    said = Teacher().describe(rows)
+    gain, noise = (np.abs(said[n] - said[0]).mean() for n in (1, 2))
+    assert gain < 0.2 * noise
+
+
+@needs_teacher
+def test_command_writes_targets_of_training_clips(manifest: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "teach", str(manifest), "--out", str(tmp_path / "t.npz")])
+    assert result.exit_code == 0, result.output
+    assert len(Targets(tmp_path / "t.npz")) == len(read_manifest(manifest, "train"))

@@ -12,15 +12,17 @@ XLS-R: mean and standard deviation over time of its 1,024 outputs. It is needed 
 
 from __future__ import annotations
 
-import contextlib
-import os
+import importlib.util
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from pickle import UnpicklingError
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from streamdet.errors import DependencyError
 from streamdet.features.logmel import FloatArray
@@ -32,30 +34,61 @@ RATE = 16_000
 SAMPLES = 4 * RATE  # of a clip: its middle, or the clip again and again
 SHORTEST = RATE // 2
 ROWS = 8  # clips a call
+WINDOW, HOP = 320, 160
+INSTALL = "pip install --no-deps 'distillmos>=0.9,<0.10'"
 
 
 class Teacher:
     """Describes clips.
 
+    Of the package ``distillmos`` only the file of weights is read: importing it wants far more than this needs.
+
     Raises:
-        DependencyError: the package ``distillmos`` is not installed.
+        DependencyError: the package is not installed, or holds other weights than those of its versions 0.9.
     """
 
     def __init__(self) -> None:
+        found = importlib.util.find_spec("distillmos")
+        if found is None or found.origin is None:
+            raise DependencyError(f"distillmos is not installed: {INSTALL}")
+        path = Path(found.origin).parent / "weights" / "distill_mos_v7.pt"
+        self._network = convolutions()
         try:
-            from distillmos import ConvTransformerSQAModel  # noqa: PLC0415 - an extra
-        except ModuleNotFoundError as error:
-            raise DependencyError(f"{error.name} is not installed: pip install 'streamdet[teacher]'") from None
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-            model = ConvTransformerSQAModel()  # it says on standard output where its weights are
-        self._network: nn.Module = model.cnn.eval().to(memory_format=torch.channels_last)
+            stored = torch.load(path, map_location="cpu", weights_only=True)["model"]
+            parts = {name.removeprefix("cnn.cnn."): part for name, part in stored.items() if name.startswith("cnn.")}
+            self._network.load_state_dict(parts)
+        except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
+            raise DependencyError(f"{path}: not the weights that are known: {INSTALL} ({error})") from error
+        self._network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def describe(self, samples: FloatArray) -> FloatArray:
         """``[clips, SAMPLES]`` of sound, float32 at 16 kHz, to ``[clips, 2048]``, float32."""
         peak = np.abs(samples).max(axis=1, keepdims=True) + 1e-8
+        spectrum = compressed(torch.from_numpy((samples / peak).astype(np.float32)))
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            outputs: Tensor = self._network(torch.from_numpy((samples / peak).astype(np.float32))).float()
+            outputs: Tensor = self._network(spectrum.contiguous(memory_format=torch.channels_last)).float()
+        outputs = outputs.flatten(1, 2)
         return np.asarray(torch.cat((outputs.mean(2), outputs.std(2)), dim=1))
+
+
+def convolutions() -> nn.Sequential:
+    """Front of Distill-MOS: six convolutions over frequency and time; all but the first halve the frequencies."""
+    channels = (2, 64, 64, 128, 256, 256, 256)
+    layers: list[nn.Module] = []
+    for number, (before, after) in enumerate(pairwise(channels)):
+        stride = (1 if number == 0 else 2, 2 if number == len(channels) - 2 else 1)
+        layers += [nn.Conv2d(before, after, 3, stride, padding=(0, 1)), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers)
+
+
+def compressed(samples: Tensor) -> Tensor:
+    """Spectrum ``[clips, 2, 161, frames]``, 20 ms every 10 ms: real and imaginary part, magnitude to the power 0.3."""
+    padded = functional.pad(samples, ((WINDOW - HOP) // 2,) * 2, mode="reflect")
+    spectrum = torch.stft(
+        padded, WINDOW, HOP, window=torch.hann_window(WINDOW), center=False, return_complex=True, onesided=True
+    )
+    magnitude = spectrum.abs().clamp(min=1e-12)
+    return torch.view_as_real(spectrum * (magnitude ** (0.3 - 1.0))).permute(0, 3, 1, 2)
 
 
 def piece(samples: FloatArray) -> FloatArray:
@@ -116,7 +149,7 @@ class Targets:
         if not len(names) or targets.shape[:1] != names.shape or not np.isfinite(targets).all():
             raise DataError(f"{path}: not the targets of `trainer data teach`: names and numbers do not fit together")
         deviation = targets.std(axis=0)
-        self._targets = (targets - targets.mean(axis=0)) / np.maximum(deviation, 1e-3)
+        self._targets = (targets - targets.mean(axis=0)) / np.maximum(deviation, 1e-6)
         self._rows = {str(name): row for row, name in enumerate(names)}
         self.size = int(targets.shape[1])
 

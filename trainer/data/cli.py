@@ -114,7 +114,8 @@ def teach(
 ) -> None:
     """Ask a teacher what it hears in each training clip, for `trainer fit --teacher`.
 
-    The teacher is Distill-MOS (`pip install 'streamdet[teacher]'`); a clip takes it about 50 ms on one core.
+    The teacher is Distill-MOS, of which only the weights are used: `pip install --no-deps 'distillmos>=0.9,<0.10'`.
+    A clip takes it about 50 ms on one core.
 
     Use it so:
 

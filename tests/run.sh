@@ -69,6 +69,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 # torch first and on its own, so that nothing else decides which build of it comes.
 .venv/bin/python -m pip install --quiet "$TORCH"
 .venv/bin/python -m pip install --quiet --editable '.[dev]'
+# Of the teacher's package only the weights are read; what it depends on would be many times larger.
+.venv/bin/python -m pip install --quiet --no-deps 'distillmos>=0.9,<0.10'
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

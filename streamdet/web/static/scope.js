@@ -5,6 +5,7 @@ import { Tape, bytes, fit, hatch, palette, stroke } from "./tape.js";
 const SPAN = 60; // seconds shown
 const HELD = 200; // hops on the strip
 const FRAME_MS = 66; // the picture moves some ten pixels a second, so more frames would not be seen
+const LABEL_GAP = 24; // least pixels from one frequency to the next
 const FONT = '11px ui-sans-serif, system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -261,8 +262,14 @@ export class Scope {
     context.textAlign = "left";
     for (const p of [0, 0.5, 1]) context.fillText(`${100 * p} %`, box.right + 6, y(p) + (p === 1 ? 4 : p === 0 ? -4 : 0));
     context.textAlign = "right";
-    for (const hertz of [250, 1000, 4000]) context.fillText(hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`, box.left - 6, this.band(hertz, box));
-    context.fillText("Hz", box.left - 6, box.top + 2);
+    let above = box.top + 2;
+    context.fillText("Hz", box.left - 6, above);
+    for (const hertz of [4000, 2000, 1000, 250]) {
+      const at = this.band(hertz, box);
+      if (at - above < LABEL_GAP) continue; // linear bands leave no room for the low ones
+      context.fillText(hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`, box.left - 6, at);
+      above = at;
+    }
     context.textAlign = "center";
     for (let t = Math.ceil((this.shown - SPAN) / 10) * 10; t <= this.shown; t += 10) {
       if (t < 0) continue;

@@ -199,6 +199,37 @@ def test_a_picture_goes_on_with_the_bands_of_a_new_model(
     assert pixels(page, "#picture") > 50
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_frequencies_beside_the_picture_stand_apart(
+    open_page: Open, speech: np.ndarray, exported: dict[str, ExportReport], width: int
+) -> None:
+    rig = Rig()
+    try:
+        page = open_page(rig, width=width)
+        page.evaluate(
+            """() => {
+                const prototype = CanvasRenderingContext2D.prototype, { clearRect, fillText } = prototype;
+                window.labels = [];
+                prototype.clearRect = function (...box) { window.labels = []; clearRect.apply(this, box); };
+                prototype.fillText = function (text, x, y) {
+                    if (/^(Hz|250|[124]k)$/.test(text)) window.labels.push([text, y]);
+                    fillText.call(this, text, x, y);
+                };
+            }"""
+        )
+        rig.play("seen", speech[: 4 * RATE])
+        linear = wait_for(lambda: page.evaluate("window.labels"))
+        rig.swap(exported["int8"].path)
+        rig.play("seen", speech[4 * RATE : 8 * RATE])
+        mel = wait_for(lambda: page.evaluate("window.labels.some(([text]) => text === '250') && window.labels"))
+    finally:
+        rig.close()
+    for labels in (linear, mel):
+        at = sorted(y for _, y in labels)
+        assert len(at) >= 3
+        assert min(np.diff(at)) >= 24
+
+
 def test_a_file_is_checked_and_a_broken_one_is_explained(rig: Rig, open_page: Open, microphone: Path) -> None:
     page = open_page(rig)
     with page.expect_file_chooser() as chooser:
@@ -322,10 +353,26 @@ def test_shortcuts_work_and_can_be_switched_off(rig: Rig, alerted: str, open_pag
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 800)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_themes_at_both_widths(
-    rig: Rig, alerted: str, open_page: Open, scheme: Any, width: int, height: int
+    rig: Rig, alerted: str, open_page: Open, scheme: Any, width: int, height: int, speech: np.ndarray
 ) -> None:
+    name = f"the-switchboard-of-the-{scheme}-house-{width}"
+    rig.play(name, speech[: int(31.0 * RATE)])
     page = open_page(rig, width=width, height=height, color_scheme=scheme)
     expect(page.locator(".alert").first).to_be_visible()
+    row = page.get_by_role("row").filter(has=page.get_by_role("button", name=name, exact=True))
+    expect(row.locator(".word")).to_have_text("SYNTHETIC")  # the widest word that can stand there
+    wide, room = page.locator("#streams-scroll").evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert wide <= room
+    card = page.locator("#streams-scroll").bounding_box()
+    assert card is not None
+    for cell in row.get_by_role("cell").all():
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["width"] > 20
+        assert box["x"] + box["width"] <= card["x"] + card["width"]
+    shown = row.locator(".name button").bounding_box()
+    assert shown is not None
+    assert shown["width"] > 80  # and there is room for a name
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     dark = sum(map(int, re.findall(r"\d+", ground))) < 200
@@ -338,6 +385,7 @@ def test_both_themes_at_both_widths(
     if scheme == "dark":
         page.locator("#theme").click()
         wait_for(lambda: page.evaluate("getComputedStyle(document.body).backgroundColor") != ground)
+    rig.end(name)
 
 
 def test_fifty_streams_stay_smooth(make_rig: Make, open_page: Open, speech: np.ndarray) -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import sys
-import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
 from streamdet.config import Config
+from streamdet.web.uploads import Upload, make_uploads
 
 log = structlog.get_logger(__name__)
 REMEMBERED = 32  # jobs that are over and can still be asked for
@@ -43,7 +41,7 @@ class Job:
     """One file on its way through."""
 
     name: str
-    path: Path
+    upload: Upload
     phase: Phase = "receiving"
     seconds: float = 0.0
     of: float = 0.0
@@ -73,7 +71,7 @@ class Scans:
         self._config = config()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
-        self._folder = tempfile.TemporaryDirectory(prefix="streamdet-page-")
+        self._uploads = make_uploads()
         self._process: Process | None = None
         self._running: Job | None = None
 
@@ -81,11 +79,6 @@ class Scans:
     def open(self) -> int:
         """Files that are on their way, wait or are being scored."""
         return sum(not job.over for job in self._jobs.values())
-
-    @property
-    def folder(self) -> Path:
-        """Where files are kept until they are scored."""
-        return Path(self._folder.name)
 
     @property
     def limit_bytes(self) -> int:
@@ -96,13 +89,16 @@ class Scans:
         """Take a file in and put it in the queue.
 
         Raises:
-            ScanRefusedError: it is too large, empty or slow, there is no room for one more, or the disk is full.
+            ScanRefusedError: it is too large, empty or slow, or there is no room for one more.
         """
         if length is not None and length > self.limit_bytes:
             raise self._too_large()
         if self.open > self._config.web.waiting:
             raise ScanRefusedError(503, "Too many files wait to be scored; try again in a minute.")
-        job = Job(name, self.folder / secrets.token_hex(16))
+        try:
+            job = Job(name, self._uploads.make())
+        except OSError as error:
+            raise _no_room(error) from error
         self._jobs[job.id] = job
         try:
             await self._store(job, body)
@@ -148,26 +144,26 @@ class Scans:
                     await self._score(job)
         finally:
             await self._kill()
-            self._folder.cleanup()
+            for job in self._jobs.values():
+                job.upload.close()
+            self._uploads.close()
 
     async def _store(self, job: Job, body: AsyncIterator[bytes]) -> None:
         size, chunks = 0, aiter(body)
-        descriptor = os.open(job.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            while True:
-                try:
-                    chunk = await asyncio.wait_for(anext(chunks), CHUNK_SECONDS)
-                except StopAsyncIteration:
-                    break
-                except TimeoutError as error:
-                    raise ScanRefusedError(408, "The file came too slowly.") from error
-                size += len(chunk)
-                if size > self.limit_bytes:
-                    raise self._too_large()
-                try:
-                    file.write(chunk)
-                except OSError as error:
-                    raise ScanRefusedError(507, f"The file cannot be kept: {error.strerror}.") from error
+        while True:
+            try:
+                chunk = await asyncio.wait_for(anext(chunks), CHUNK_SECONDS)
+            except StopAsyncIteration:
+                break
+            except TimeoutError as error:
+                raise ScanRefusedError(408, "The file came too slowly.") from error
+            size += len(chunk)
+            if size > self.limit_bytes:
+                raise self._too_large()
+            try:
+                job.upload.write(chunk)
+            except OSError as error:
+                raise _no_room(error) from error
         if size == 0:
             raise ScanRefusedError(400, "The file is empty.")
 
@@ -191,9 +187,11 @@ class Scans:
 
     async def _ask(self, job: Job) -> dict[str, Any]:
         process = await self._worker()
+        if job.over:  # given up meanwhile; its path may be another file's by now
+            raise asyncio.IncompleteReadError(b"", None)
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(str(job.path)).encode() + b"\n")
+        process.stdin.write(json.dumps(str(job.upload.path)).encode() + b"\n")
         await process.stdin.drain()
         while line := await process.stdout.readline():
             answer: dict[str, Any] = json.loads(line)
@@ -237,7 +235,7 @@ class Scans:
     def _end(self, job: Job, phase: Phase, error: str | None) -> None:
         if not job.over:
             job.phase, job.error = phase, error
-        job.path.unlink(missing_ok=True)
+        job.upload.close()
 
     def _forget(self) -> None:
         over = [job for job in self._jobs.values() if job.over]
@@ -246,3 +244,7 @@ class Scans:
 
     def _too_large(self) -> ScanRefusedError:
         return ScanRefusedError(413, f"The file is too large: {self._config.web.upload_mb} MB are taken at most.")
+
+
+def _no_room(error: OSError) -> ScanRefusedError:
+    return ScanRefusedError(507, f"The file cannot be kept: {error.strerror}.")

@@ -16,9 +16,10 @@ import pytest
 from streamdet.assembly import Settings, judge_maker, load_engine
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
-from streamdet.config import Config, WebSection
+from streamdet.config import Config, EvidenceSection, WebSection
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.events import Event, Health, to_json, utc
+from streamdet.evidence.part import EvidencePart
 from streamdet.pipeline import Pipeline
 from streamdet.shadow.shadows import Shadows
 from streamdet.sinks.queue import QueueSink
@@ -30,16 +31,25 @@ SYNTHETIC = slice(int(22.8 * RATE), int(36.0 * RATE))  # a turn of the demo that
 
 
 class Rig:
-    """What ``listen`` is to the page: engine, pipeline, ring; sound comes when the test wants it."""
+    """What ``listen`` is to the page: engine, pipeline, ring; sound comes when the test wants it.
 
-    def __init__(self, gate: Gate | None = None, **web: Any) -> None:
+    Alerts are recorded into the folder ``evidence``, where one is given.
+    """
+
+    def __init__(self, gate: Gate | None = None, evidence: Path | None = None, **web: Any) -> None:
         self.gate = gate
-        self.config = Config(web=WebSection(**{"listen": "127.0.0.1:0"} | web))
-        self.part = WebPart(self.config)
+        section = EvidenceSection(dir=None if evidence is None else str(evidence), free_megabytes=0)
+        self.config = Config(web=WebSection(**{"listen": "127.0.0.1:0"} | web), evidence=section)
+        self.recorder = None if evidence is None else EvidencePart(self.config, "full")
+        self.part = WebPart(self.config, None if self.recorder is None else self.recorder.desk)
         self.engine = load_engine(self.config)
         self.events: list[Event] = []
         self.pipeline = Pipeline(
-            self.engine, judge_maker(self.config, self.engine.info), self._emit, taps=self.part.taps()
+            self.engine,
+            judge_maker(self.config, self.engine.info),
+            self._emit,
+            keeper=None if self.recorder is None else self.recorder.keeper,
+            taps=[*(() if self.recorder is None else self.recorder.taps()), *self.part.taps()],
         )
         (self._sink,) = self.part.sinks()
         self._began = time.monotonic()
@@ -47,6 +57,8 @@ class Rig:
         if gate is not None:
             gate.open()
             gate.start(self._sink.emit, lambda *_: None)
+        if self.recorder is not None:
+            self.recorder.start(self)
         self.part.start(self)
 
     @property
@@ -120,10 +132,17 @@ class Rig:
             self.pipeline.push(End(stream, "hung up"))
             self.pipeline.drain()
 
+    def tick(self) -> None:
+        """Publish what was held back until its recording was complete."""
+        with self._lock:
+            self.pipeline.drain()
+
     def close(self) -> None:
         if self.gate is not None:
             self.gate.close()
         self.part.close()
+        if self.recorder is not None:
+            self.recorder.close()
         self.engine.close()
 
     def retune(self, config: Config) -> None:

@@ -15,6 +15,7 @@ import soundfile
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright
 
+from streamdet.evidence.chain import read_entries
 from trainer.export import ExportReport
 
 from .conftest import RATE, SYNTHETIC, Make, Rig, request, wait_for
@@ -168,6 +169,52 @@ def test_streams_alerts_and_every_control(rig: Rig, alerted: str, open_page: Ope
     rig.end("second")
 
 
+def test_what_is_recorded_is_played_shown_verified_and_chained(
+    tmp_path: Path, open_page: Open, speech: np.ndarray
+) -> None:
+    rig = Rig(evidence=tmp_path)
+    try:
+        page = open_page(rig)
+        alert = page.locator(".alert")
+        rig.play("caller", speech[: int(31.0 * RATE)])
+        expect(alert).to_contain_text("lasting")
+        alert.get_by_role("button", name="Verify").click()
+        expect(alert.locator(".proof")).to_contain_text("Not sealed")
+        rig.play("caller", speech[int(31.0 * RATE) : SYNTHETIC.stop + 12 * RATE])
+        sound = wait_for(lambda: rig.tick() or next(tmp_path.glob("*.flac"), None))
+        wait_for(lambda: [entry["kind"] for entry in read_entries(tmp_path)].count("alert") == 1)
+
+        alert.get_by_role("button", name="Play").click()
+        length = soundfile.info(sound).duration
+        expect(alert.locator("output")).to_contain_text(f"/ 0:{length:04.1f}")
+        expect(alert.locator("output")).not_to_contain_text("0:00.0 /")
+        alert.get_by_role("button", name="Pause").click()
+        with page.context.expect_page() as opened:
+            alert.get_by_role("link", name="Picture").click()
+        wait_for(lambda: opened.value.evaluate("document.querySelector('img')?.naturalWidth > 400"))
+        opened.value.close()
+        alert.get_by_role("button", name="Verify").click()
+        expect(alert.locator(".proof")).to_contain_text(re.compile("Intact.*SHA-256 [0-9a-f]{64}", re.DOTALL))
+
+        data = bytearray(sound.read_bytes())
+        data[len(data) // 2] ^= 1
+        sound.chmod(0o600)
+        sound.write_bytes(data)
+        alert.get_by_role("button", name="Verify").click()
+        expect(alert.locator(".proof")).to_contain_text("Changed")
+        expect(alert.locator(".proof")).to_contain_text(sound.name)
+
+        alert.get_by_role("button", name="Acknowledge").click()
+        page.locator("#name").fill("Ada")
+        page.locator("#name-ok").click()
+        expect(alert).to_contain_text("Acknowledged by Ada")
+        check_accessibility(page)
+        first, last = read_entries(tmp_path)
+        assert (last["kind"], last["alert"], last["by"]) == ("acknowledged", first["alert"], "Ada")
+    finally:
+        rig.close()
+
+
 def test_an_alert_is_seen_and_announced_when_it_is_raised(rig: Rig, open_page: Open, speech: np.ndarray) -> None:
     page = open_page(rig)
     rig.play("fresh", speech[: int(31.0 * RATE)])
@@ -279,6 +326,22 @@ def test_a_file_can_be_dropped_and_given_up(rig: Rig, open_page: Open) -> None:
     scans = rig.part.scans
     assert scans is not None
     wait_for(lambda: scans.open == 0)
+
+
+def test_a_dropped_file_gets_its_verdict(rig: Rig, open_page: Open, microphone: Path) -> None:
+    page = open_page(rig)
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(microphone)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+    expect(page.locator("#veil")).to_be_visible()
+    browser.send("Input.dispatchDragEvent", {"type": "drop", "x": 600, "y": 400, "data": data})
+    expect(page.locator("#veil")).to_be_hidden()
+    result = page.locator(".result")
+    expect(result.locator(".answer")).to_contain_text(re.compile(r"SYNTHETIC\s*confidence \d+ %"), timeout=60_000)
+    expect(result.locator("h3")).to_contain_text(microphone.name)
+    expect(result).to_contain_text("0:13.2 long")
+    assert pixels(page, ".result canvas") > 50
 
 
 def test_the_browsers_microphone_is_recorded_and_checked(rig: Rig, open_page: Open) -> None:

@@ -144,7 +144,7 @@ class EvidenceDesk:
 
     def _load(self, past: Sequence[Kept]) -> None:
         """Read what earlier runs kept: what the store knows, and what is in the chain instead where both know it."""
-        entries = read_entries(self._folder)
+        entries = self._entries()
         self._kept.update((kept.alert.id, kept) for kept in past)
         for entry in not_pruned(entries)[-SHOWN:]:
             alert = self._alert(entry)
@@ -159,6 +159,13 @@ class EvidenceDesk:
                 self._kept[entry["alert"]] = replace(kept, acknowledged=Acknowledgement(entry["by"], entry["at"]))
         latest = sorted(self._kept.items(), key=lambda item: item[1].raised)[-SHOWN:]
         self._kept = OrderedDict(latest)
+
+    def _entries(self) -> list[Entry]:
+        try:
+            return read_entries(self._folder)
+        except EvidenceError as error:  # the disk let nobody begin a chain yet
+            log.warning("evidence_past_unread", reason=str(error))
+            return []
 
     def _alert(self, entry: Entry) -> Alert:
         name, digest = next(iter(entry["files"].items()))

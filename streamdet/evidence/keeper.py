@@ -1,7 +1,8 @@
 """Follows the alerts of all streams: scoring threads hand over what they have, one thread writes.
 
 A disk that fails, hangs or fills up costs recordings and never time: what waits to be written is bounded, one state
-event says that something is wrong, and what could not be written is noted in the chain once that is possible again.
+event says that something is wrong, and what could not be written is noted in the chain once that is possible again. The
+same holds for a disk that is full or read-only at the start: the folder is opened when it can be.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import structlog
 from streamdet.audio.ring import Span
 from streamdet.decide.alarm import Transition
 from streamdet.decide.judge import JudgeConfig
+from streamdet.disk import STEADY_SECONDS, may_pass
 from streamdet.errors import EvidenceError
 from streamdet.events import Alert, Evidence, StatePhase
 from streamdet.evidence.chain import Chain, read_entries
@@ -98,7 +100,11 @@ class AlertKeeper:
         self._sealing: deque[tuple[Recording, Transition, str]] = deque()  # told, and not in the chain yet
         self._owed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=OWED)
         self._known: set[str] = set()
+        self._claim: Callable[[], None] = lambda: None
+        self._opened = False
+        self._orphans: deque[Alert] = deque(maxlen=OWED)  # heard of before the chain could be read
         self._broken = ""
+        self._good_since: float | None = None  # while broken: since when writing has gone well
         self._pause, self._retry_at = RETRY[0], 0.0
         self._tidy_at = 0.0
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
@@ -165,17 +171,23 @@ class AlertKeeper:
 
     # ---- life ----
 
-    def start(self) -> None:
-        """Close what an earlier life left, and begin.
+    def start(self, claim: Callable[[], None] = lambda: None) -> None:
+        """Close what an earlier life left, and begin; where the disk refuses, once it does not.
+
+        Args:
+            claim: makes this process the one that records into the folder; called again until it succeeds.
 
         Raises:
-            OSError: the folder cannot be read.
-            EvidenceError: the chain's end was changed.
+            OSError: the folder cannot be used, and the disk is not why.
+            EvidenceError: the chain's end was changed, or another process records into the folder.
         """
-        self._chain.prepare()
-        for entry in recover(self._around.folder, self._chain):
-            log.warning("evidence_closed_incomplete", alert=entry["alert"], stream=entry["stream"])
-        self._known = {entry["alert"] for entry in read_entries(self._around.folder) if entry["kind"] == "alert"}
+        self._claim = claim
+        try:
+            self._open()
+        except OSError as error:
+            if not may_pass(error):
+                raise
+            self._fail(error)
         self._thread.start()
 
     def close(self, patience: float) -> None:
@@ -195,6 +207,20 @@ class AlertKeeper:
 
     # ---- the writer ----
 
+    def _open(self) -> None:
+        """Make the folder this process's own; what an earlier life left there is closed before anything is added."""
+        if self._opened:
+            return
+        self._claim()
+        self._chain.prepare()
+        for entry in recover(self._around.folder, self._chain):
+            log.warning("evidence_closed_incomplete", alert=entry["alert"], stream=entry["stream"])
+            self.on_sealed(entry)
+        self._known |= {entry["alert"] for entry in read_entries(self._around.folder) if entry["kind"] == "alert"}
+        self._opened = True
+        while self._orphans:
+            self._owe_orphan(self._orphans.popleft())
+
     def _run(self) -> None:
         while (item := self._next()) is not None or self._sealing or not self._closing:
             try:
@@ -202,7 +228,7 @@ class AlertKeeper:
                     self._handle(item)
                 if self._sealing and (item is None or len(self._sealing) > SEALING):
                     self._seal(*self._sealing.popleft())
-                elif item is None:
+                elif not self._items:  # also between the hops of an alert that lasts
                     self._settle()
             except Exception:  # a fault in one recording must neither end all others nor go unseen
                 log.exception("evidence_crashed")
@@ -238,6 +264,7 @@ class AlertKeeper:
         self._alerts[item.alert.id] = item.alert
         self._recordings[item.alert.id] = None
         try:
+            self._open()
             self._retention.make_room(self._chain)
             self._recordings[item.alert.id] = Recording(self._around, item.about, item.alert, item.piece)
         except Failure as error:
@@ -288,13 +315,19 @@ class AlertKeeper:
         return sidecar
 
     def _note_orphan(self, alert: Alert) -> None:
+        if self._opened:
+            self._owe_orphan(alert)
+            self._settle()
+        elif alert.id not in self._known:
+            self._orphans.append(alert)
+
+    def _owe_orphan(self, alert: Alert) -> None:
         if alert.id in self._known:
             return
         self._known.add(alert.id)
         step = Transition(alert.id, "cleared", alert.reason, alert.media_time, alert.onset, alert.peak)
         why = "streamdet ended before anything could be recorded"
         self._owed.append((file_name(alert), self._bare(alert, step, alert.time, why)))
-        self._settle()
 
     def _bare(self, alert: Alert, step: Transition, time: str, why: str = "") -> dict[str, Any]:
         """Describe an alert of which there is no recording."""
@@ -313,19 +346,30 @@ class AlertKeeper:
     def _done(self, entry: Entry) -> None:
         self.recorded += 1
         self.on_sealed(entry)
-        if self._broken:
-            self._broken, self._pause = "", RETRY[0]
-            said = f"evidence: writing again; {self.failed} writes failed"
-            log.warning("evidence_state", phase="live", reason=said)
-            self._tell("live", said, {"failed": self.failed})
+
+    def _prove(self, now: float) -> None:
+        """Write something small again and again, and say that all is well once that has gone well for a while."""
+        self._chain.prepare()
+        if self._good_since is None:
+            self._good_since = now
+        if now - self._good_since < STEADY_SECONDS:
+            self._retry_at = now + RETRY[0]
+            return
+        self._broken, self._pause, self._good_since = "", RETRY[0], None
+        said = f"evidence: writing again; {self.failed} writes failed"
+        log.warning("evidence_state", phase="live", reason=said)
+        self._tell("live", said, {"failed": self.failed})
 
     def _fail(self, error: Exception) -> None:
         self.failed += 1
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        self._good_since = None
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, RETRY[1])
-        if not self._broken:
-            self._broken = reason
+        before, self._broken = self._broken, reason
+        if before and before != reason:
+            log.warning("evidence_still_degraded", reason=reason)
+        if not before:
             said = f"evidence: {reason} ({self._around.folder}); alerts are not recorded"
             log.warning("evidence_state", phase="degraded", reason=said)
             self._tell("degraded", said, {"failed": self.failed})
@@ -336,13 +380,16 @@ class AlertKeeper:
         if now < self._retry_at and not self._closing:
             return
         try:
+            self._open()
             while self._owed:
                 name, content = self._owed[0]
                 made = made_files(self._around.folder, name)
                 self._done(chained(self._chain, self._around.folder, name, content, made))
                 self._owed.popleft()
-            if now >= self._tidy_at:
+            if now >= self._tidy_at or self._broken:
                 self._tidy_at = now + TIDY_SECONDS
                 self._retention.make_room(self._chain)
+            if self._broken:
+                self._prove(now)
         except Failure as error:
             self._fail(error)

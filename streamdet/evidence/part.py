@@ -89,17 +89,14 @@ class EvidencePart:
         return [self._keeper.hear]
 
     def start(self, inside: Inside) -> None:
-        """Open the folder, close what an earlier life left, and begin to write.
+        """Open the folder, close what an earlier life left, and begin to write; a disk that refuses is tried again.
 
         Raises:
             EvidenceError: the folder cannot be used, or another process records into it.
         """
+        keeper = AlertKeeper(self._circumstances(inside), self._chain, self._retention, inside.sound, inside.tell)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._owner = own(self._folder)
-            around = self._circumstances(inside)
-            keeper = AlertKeeper(around, self._chain, self._retention, inside.sound, inside.tell)
-            keeper.start()
+            keeper.start(self._claim)
         except OSError as error:
             raise EvidenceError(f"cannot keep recordings in {self._folder}: {error.strerror}") from error
         self._desk = EvidenceDesk(inside, self._chain, self._mode, self._signer, stored_alerts(inside))
@@ -130,6 +127,11 @@ class EvidencePart:
             self._early.append(event)
         else:
             self._keeper.real.orphan(event)
+
+    def _claim(self) -> None:
+        if self._owner is None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._owner = own(self._folder)
 
     def _circumstances(self, inside: Inside) -> Circumstances:
         return Circumstances(

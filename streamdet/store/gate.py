@@ -2,12 +2,15 @@
 
 The caller never waits. One thread writes whatever has come meanwhile in one commit, then passes it on. A store that
 fails, or takes longer than :data:`STALL_SECONDS`, is bypassed: events go to the sinks at once and wait for the store in
-a bounded backlog, and the writer tries again, after ever longer pauses, until it has caught up.
+a bounded backlog, and the writer tries again, after ever longer pauses, until it has caught up and has written for some
+seconds without an error. A disk that is full or read-only at the start is no reason not to start.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections import deque
@@ -18,6 +21,7 @@ from typing import Final
 
 import structlog
 
+from streamdet.disk import STEADY_SECONDS, may_pass
 from streamdet.errors import StoreError
 from streamdet.events import Alert, Event, StatePhase, from_json
 from streamdet.store.checkpoint import Checkpointer
@@ -32,7 +36,7 @@ CAPACITY: Final = 20_000  # events that may wait to be stored before they are pu
 BACKLOG: Final = 50_000  # published events that may wait to be stored after all
 BATCH: Final = 1000  # events in one commit
 PATIENT: Final = 1000  # events at which a caller with patience begins to wait
-WATCH_SECONDS: Final = 0.25
+WATCH_SECONDS: Final = 0.25  # also between two writes while the disk has yet to prove itself
 IDLE_SECONDS: Final = 1.0  # between two looks at what upkeep there is to do
 UPKEEP_SECONDS: Final = 0.02  # rest between two steps of upkeep
 FIRST_RETRY: Final = 0.5
@@ -42,7 +46,7 @@ LINGER: Final = 2.0
 Deliver = Callable[[Event, bytes], None]
 Tell = Callable[[StatePhase, str], None]  # phase and reason of a state event
 
-# What a person has to put right before anything can be stored; all else may pass by itself.
+# What a person has to put right before anything can be stored, unless the disk is why; all else may pass by itself.
 HOPELESS: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 
 
@@ -98,6 +102,7 @@ class Gate:
         self._idle = False
         self._writing_since = float("inf")
         self._retry_at = 0.0
+        self._good_since: float | None = None  # while bypassed: since when writing has gone well
         self._pause = FIRST_RETRY
         self._upkeep_at = 0.0
         self._upkeep_failed = 0
@@ -113,18 +118,20 @@ class Gate:
             StoreError: a person has to put something right; what may pass by itself is retried later instead.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = Writer(self.path)
+            self._writer = self._make_writer()
             return Past(positions(self._writer.db), _unfinished(last_alerts(self._writer.db)))
         except sqlite3.Error as error:
-            if _code(error) in HOPELESS and not _read_only(self.path):
+            refused = _refused(self.path) if _code(error) in HOPELESS and not _read_only(self.path) else ""
+            if refused is None:
                 raise StoreError(f"cannot open the event store {self.path}: {error}") from error
-            reason = str(error)
+            reason = refused or str(error)
         except OSError as error:
-            raise StoreError(f"cannot make {self.path.parent}: {error.strerror}; give another --store") from error
+            if not may_pass(error):
+                raise StoreError(f"cannot make {self.path.parent}: {error.strerror}; give another --store") from error
+            reason = error.strerror or str(error)
         with self._changed:
             self._trip(reason)
-        return _read_past(self.path)
+        return _read_past(self.path) if self.path.exists() else Past({}, ())
 
     def start(self, deliver: Deliver, tell: Tell) -> None:
         """Begin to store; ``deliver`` gets every event in order, ``tell`` what should be said of the store itself."""
@@ -188,10 +195,17 @@ class Gate:
 
     # ---- the writer ----
 
+    def _make_writer(self) -> Writer:
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # later too: at the start there may have been no room
+        return Writer(self.path)
+
     def _run(self) -> None:
         while (batch := self._take()) is not None:
             if batch:
                 self._write(batch)
+            elif self._bypassing:
+                with self._changed:
+                    self._end_bypass()
             else:
                 self._tidy()
 
@@ -215,13 +229,16 @@ class Gate:
         return bool(self._waiting) and (not self._bypassing or self._closing or time.monotonic() >= self._retry_at)
 
     def _rest(self) -> float:
-        due = self._retry_at if self._bypassing else self._upkeep_at
-        return 0.0 if self._closing else min(due - time.monotonic(), IDLE_SECONDS)
+        if self._closing:
+            return 0.0
+        if self._bypassing:
+            return max(self._retry_at - time.monotonic(), WATCH_SECONDS)
+        return min(self._upkeep_at - time.monotonic(), IDLE_SECONDS)
 
     def _write(self, batch: list[_Item]) -> None:
         try:
             if self._writer is None:
-                self._writer = Writer(self.path)
+                self._writer = self._make_writer()
             self._writer.append((item.event, item.payload) for item in batch)
         except (sqlite3.Error, StoreError, OSError) as error:
             self._failed(str(error))
@@ -239,10 +256,9 @@ class Gate:
             self._held = []
             self.stored += len(batch)
             self._pass_on(batch)
-            if self._bypassing and not self._waiting:
-                self._bypassing = False
-                self._pause = FIRST_RETRY
-                self._say("live", f"event store: writing again; {self.dropped} events were never stored")
+            if self._bypassing and self._good_since is None:
+                self._good_since = time.monotonic()
+            self._end_bypass()
             if self._patient:
                 self._changed.notify_all()
 
@@ -254,6 +270,7 @@ class Gate:
             self._writing_since = float("inf")
             self._waiting.extendleft(reversed(self._held))
             self._held = []
+            self._good_since = None
             self._retry_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_RETRY)
             self._given_up = self._closing
@@ -284,11 +301,21 @@ class Gate:
         self.trips += 1
         self._why = f"event store: {reason}; events are published without being stored"
         self._say("degraded", self._why)
+        self._good_since = None
         self._retry_at = max(self._retry_at, time.monotonic() + FIRST_RETRY)
         self._pass_on([*self._held, *self._waiting])
         while len(self._waiting) > BACKLOG:
             self._drop_one()
         self._changed.notify_all()
+
+    def _end_bypass(self) -> None:
+        """Wait for the store again, where it has caught up and has proved itself."""
+        if not self._bypassing or self._waiting or self._good_since is None:
+            return
+        if time.monotonic() - self._good_since >= STEADY_SECONDS:
+            self._bypassing = False
+            self._pause = FIRST_RETRY
+            self._say("live", f"event store: writing again; {self.dropped} events were never stored")
 
     def _pass_on(self, items: list[_Item]) -> None:
         for item in items:
@@ -333,6 +360,16 @@ def _read_only(path: Path) -> bool:
     except StoreError:
         return False
     return True
+
+
+def _refused(path: Path) -> str | None:
+    """Say why the disk lets nobody make or write the file, which SQLite does not tell; None where it does let one."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+        with tempfile.TemporaryFile(dir=path.parent):  # as SQLite has files beside its own
+            return None
+    except OSError as error:
+        return error.strerror if may_pass(error) else None
 
 
 def _read_past(path: Path) -> Past:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 
 from streamdet.audio.ring import Span
 from streamdet.events import Evidence
+from streamdet.evidence import keeper as module
 from streamdet.evidence.chain import Chain, read_entries
 from streamdet.evidence.desk import EvidenceDesk
 from streamdet.evidence.keeper import AlertKeeper
@@ -22,6 +22,7 @@ from streamdet.evidence.verify import verify
 from streamdet.features.logmel import FrontEndConfig
 from streamdet.web.desk import Acknowledgement
 
+from ..disks import remount, small_disk, stuff
 from .make import around, noise, over, raised, record
 
 SOUND = noise(8 * 16_000)
@@ -32,6 +33,11 @@ def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def soon_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.5)
 
 
 def sound(_stream: str, start: int, stop: int) -> Span:
@@ -76,34 +82,14 @@ def test_the_model_is_the_one_that_raised_the_alert(tmp_path: Path) -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler.part"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
-    return filler
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def test_a_full_disk_costs_recordings_and_never_an_alert(disk: Path) -> None:
     box = Box(disk)
     assert box.alert(1) is not None
-    filler = fill(disk)
+    filler = stuff(disk)
     assert box.alert(2) is None
     assert box.alert(3) is None
     assert [phase for phase, _ in box.said] == ["degraded"]
@@ -123,19 +109,76 @@ def test_a_full_disk_costs_recordings_and_never_an_alert(disk: Path) -> None:
 
 def test_a_disk_that_goes_read_only_is_used_again_when_it_can_be_written(disk: Path) -> None:
     box = Box(disk)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    remount(disk, "ro")
     assert box.alert(1) is None
     assert [phase for phase, _ in box.said] == ["degraded"]
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    remount(disk, "rw")
     wait_until(lambda: len(box.said) == 2)
     assert box.alert(2) is not None
     box.keeper.close(30)
     assert [entry["status"] for entry in read_entries(disk)] == ["incomplete", "complete"]
 
 
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_disk_that_refuses_at_the_start_is_used_once_it_does_not(disk: Path, trouble: str, *, before: bool) -> None:
+    folder = disk / "evidence"
+    if before:  # an earlier life has recorded one alert, and died in the middle of another
+        box = Box(folder)
+        assert box.alert(1) is not None
+        box.keeper.follow(raised(2))
+        wait_until(lambda: len(list(folder.glob("*.flac.part"))) == 1)
+        box.keeper.close(30)
+    filler = stuff(disk)
+    if trouble == "read-only":
+        remount(disk, "ro")
+    box = Box(folder)
+    assert [phase for phase, _ in box.said] == ["degraded"]
+    assert ("No space left" if trouble == "full" else "ead-only file system") in box.said[0][1]
+    box.keeper.orphan(raised(1))  # the event store tells of it
+    assert box.alert(3) is None
+    time.sleep(1.0)  # it tries at least once
+    assert len(box.said) == 1
+    if trouble == "read-only":
+        remount(disk, "rw")
+    filler.unlink()
+    wait_until(lambda: len(box.said) == 2)
+    assert box.said[1][0] == "live"
+    assert box.alert(4) is not None
+    box.keeper.close(30)
+    assert {entry["alert"]: entry["status"] for entry in read_entries(folder)} == {
+        raised(1).id: "complete" if before else "incomplete",
+        **({raised(2).id: "incomplete"} if before else {}),
+        raised(3).id: "incomplete",
+        raised(4).id: "complete",
+    }
+    assert len(read_entries(folder)) == 3 + before
+    assert verify(folder).intact
+
+
+def test_it_is_not_well_again_before_it_has_written_for_a_while(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEADY_SECONDS", 3.0)
+    box = Box(disk)
+    for number in (1, 2, 3):  # again and again somebody makes room, and somebody else fills it
+        filler = stuff(disk)
+        assert box.alert(number) is None
+        filler.unlink()
+        wait_until(lambda number=number: len(read_entries(disk)) == number)
+    assert [phase for phase, _ in box.said] == ["degraded"]
+    wait_until(lambda: len(box.said) == 2)
+    assert box.said[1][0] == "live"
+    box.keeper.close(30)
+
+
+def test_what_is_no_fault_of_the_disk_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="File exists"):
+        Box(tmp_path / "file")
+
+
 def test_the_oldest_go_where_free_space_is_short(disk: Path) -> None:
     box = Box(disk, Limits(free_bytes=400_000))
-    for number in range(1, 7):
+    for number in range(1, 9):  # room for five
         assert box.alert(number) is not None
     box.keeper.close(30)
     report = verify(disk)

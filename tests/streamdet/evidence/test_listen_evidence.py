@@ -17,6 +17,7 @@ from streamdet.evidence.chain import own
 from streamdet.evidence.verify import verify
 
 from ..conftest import DEMO, Run
+from ..disks import remount, small_disk
 from ..test_reload import Tail, reloads
 from .make import raised, record
 
@@ -62,6 +63,35 @@ def test_two_do_not_record_into_one_folder(run: Run, tmp_path: Path) -> None:
     done = run("listen", "-s", f"file:{DEMO}?speed=max", "--evidence", folder, "--publish", "none", "--json")
     assert done.returncode == 8
     assert "a folder of its own" in done.stderr
+
+
+def test_a_start_on_a_read_only_disk_scores_all_the_same(run: Run, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        remount(disk, "ro")
+        source = f"file:{DEMO}?speed=max&name=line"
+        done = run("listen", "-s", source, "--evidence", disk / "evidence", "--store", disk / "new.db", *EAGER)
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        told = [event["reason"] for event in events if event["stream"] == "*" and event["type"] == "state"]
+        assert [said.split(":")[0] for said in told if "ead-only file system" in said] == ["event store", "evidence"]
+        assert sum(event["type"] == "score" for event in events) > 200
+        ends = [event for event in events if event["type"] == "alert" and event["phase"] == "cleared"]
+        assert ends
+        assert all(event["evidence"] is None for event in ends)
+
+
+@pytest.mark.parametrize(("made", "code", "says"), [("file", 8, "File exists"), ("key", 2, "key")])
+def test_a_mistake_of_the_configuration_ends_the_start(
+    run: Run, tmp_path: Path, made: str, code: int, says: str
+) -> None:
+    (tmp_path / "file").write_text("neither a folder nor a key")
+    config = tmp_path / "streamdet.toml"
+    config.write_text(f'[evidence]\nkey = "{tmp_path / "file"}"\n' if made == "key" else "")
+    folder = tmp_path / ("file" if made == "file" else "evidence")
+    done = run("listen", "-c", config, "-s", f"file:{DEMO}?speed=max", "--evidence", folder, *EAGER)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_commands(run: Run, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +15,19 @@ from streamdet.events import Event
 from streamdet.store import gate as module
 from streamdet.store.gate import Gate, Past
 from streamdet.store.reader import Reader
+from streamdet.store.schema import KIND, MIGRATIONS
 from streamdet.store.upkeep import Limits
-from streamdet.store.writer import Writer
+from streamdet.store.writer import Seen, Writer
 
+from ..disks import remount, small_disk, stuff
 from .make import alert, fill, items, score, state, wait_until
 
 KEEP = Limits(recent_seconds=1e10, keep_seconds=1e10)
+
+
+@pytest.fixture(autouse=True)
+def soon_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.5)
 
 
 class Through:
@@ -252,29 +258,8 @@ def test_what_a_person_must_put_right_is_one_clear_error(path: Path, made: str) 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def stuff(disk: Path) -> Path:
-    """Take all the room that is left."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
-    return filler
+    with small_disk(tmp_path / "disk", "2m") as folder:
+        yield folder
 
 
 def test_a_full_disk_stops_nothing_and_is_used_again_when_there_is_room(disk: Path) -> None:
@@ -302,7 +287,7 @@ def test_a_disk_that_becomes_read_only_stops_nothing_nor_the_next_start(disk: Pa
     through.send(score(1), alert(2))
     wait_until(lambda: len(through.out) == 2)
     through.close()
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    remount(disk, "ro")
     again = Gate(file, KEEP)
     past = again.open()
     assert (past.positions, past.unfinished) == ({"hall": 2}, (alert(2),))
@@ -313,7 +298,86 @@ def test_a_disk_that_becomes_read_only_stops_nothing_nor_the_next_start(disk: Pa
     assert out == [3]
     assert len(told) == 1
     assert "without being stored" in told[0]
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    remount(disk, "rw")
     wait_until(lambda: not again.bypassed)
     assert in_file(file) == 3
     again.close()
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@pytest.mark.parametrize("where", ["events.db", "new/folder/events.db"])
+def test_a_new_store_on_a_disk_that_refuses_is_made_once_it_does_not(disk: Path, trouble: str, where: str) -> None:
+    filler = stuff(disk)
+    if trouble == "read-only":
+        remount(disk, "ro")
+    gate = Gate(disk / where, KEEP)
+    assert gate.open() == Past({}, ())
+    told: list[tuple[str, str]] = []
+    out: list[int] = []
+    gate.start(lambda event, payload: out.append(event.seq), lambda phase, reason: told.append((phase, reason)))
+    for event, payload in items([score(1), alert(2)]):
+        gate.emit(event, payload)
+    assert out == [1, 2]
+    time.sleep(1.0)  # it tries at least once
+    assert [phase for phase, _ in told] == ["degraded"]
+    assert ("full" if trouble == "full" else "ead-only file system") in told[0][1]
+    if trouble == "read-only":
+        remount(disk, "rw")
+    filler.unlink()
+    wait_until(lambda: not gate.bypassed)
+    assert [phase for phase, _ in told] == ["degraded", "live"]
+    assert in_file(disk / where) == 2
+    gate.close()
+
+
+def test_a_store_is_not_well_again_before_it_has_written_for_a_while(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEADY_SECONDS", 2.0)
+    through = Through(disk / "events.db").start()
+    through.send(score(1))
+    wait_until(lambda: len(through.out) == 1)
+    for begin in (2, 1002, 2002):  # again and again somebody makes room, and the store itself fills it
+        filler = stuff(disk)
+        through.send(*map(score, range(begin, begin + 500)))
+        wait_until(lambda: through.gate.bypassed)
+        filler.unlink()
+        wait_until(lambda: through.gate.waiting == 0)
+        through.send(*map(score, range(begin + 500, begin + 1000)))
+    assert [phase for phase, _ in through.told] == ["degraded"]
+    wait_until(lambda: not through.gate.bypassed)
+    assert [phase for phase, _ in through.told] == ["degraded", "live"]
+    assert [event.seq for event in through.out] == list(range(1, 3002))
+    through.close()
+    assert in_file(disk / "events.db") == 3001
+
+
+def test_a_store_of_the_first_version_keeps_what_it_has(path: Path) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version=1; COMMIT;")
+    for number, (event, payload) in enumerate(items([score(1), alert(2), state(3), score(1, stream="door")])):
+        db.execute("INSERT OR IGNORE INTO stream (name) VALUES (?)", (event.stream,))
+        (stream,) = db.execute("SELECT id FROM stream WHERE name = ?", (event.stream,)).fetchone()
+        row = (stream, event.seq, KIND[event.type], 1_700_000_000_000 + number, payload)
+        db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row)
+    (store,) = db.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+    db.execute("INSERT INTO summary VALUES (1, 0, 30, 20, 0.1, 4.0, 0.9, 15.0, 0.0, 2)")
+    db.close()
+    through = Through(path).start()
+    assert through.past == Past({"hall": 3, "door": 1}, (alert(2),))
+    through.send(score(4))
+    through.gate.acknowledge(Seen("a", "ann", "2026-11-21T09:00:00Z"))
+    wait_until(lambda: through.gate.stored == 2)
+    through.close()
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    assert db.execute("SELECT scores, highest FROM summary").fetchall() == [(30, 0.9)]
+    assert db.execute("SELECT who FROM seen").fetchall() == [("ann",)]
+    db.close()
+    with Reader(path) as reader:
+        assert reader.id() == store
+        assert reader.positions() == {"hall": 4, "door": 1}
+        wanted = sorted(
+            payload for _, payload in items([score(1), alert(2), state(3), score(1, stream="door"), score(4)])
+        )
+        assert sorted(payload for _, payload in reader.find()) == wanted

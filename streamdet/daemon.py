@@ -54,6 +54,7 @@ from streamdet.totals import Totals
 log = structlog.get_logger(__name__)
 Detail = dict[str, float | int | str]
 HEALTH_SECONDS = 5.0
+ENDED_STREAMS = 64  # of a source, whose names are kept for what is still told of them
 IDLE_SECONDS = 0.2  # between two looks at how things go
 STALL_LIMIT = 5.0  # seconds without a sign of life from a scoring thread at which the watchdog is no longer fed
 FAREWELL_SECONDS = 2.0  # how long sources may take to stop
@@ -72,6 +73,7 @@ class SourceThread(threading.Thread):
         self._crew = crew
         self._stop_event = threading.Event()
         self._open: set[str] = set()  # streams that have sound and have not ended
+        self._ended: dict[str, None] = {}  # the latest of those that have, whose last sound may not be scored yet
 
     def stop(self) -> None:
         """Ask it to stop; returns at once."""
@@ -85,6 +87,10 @@ class SourceThread(threading.Thread):
             log.error("source_stuck", source=self.source.uri)
         for name in sorted(self._open):
             self._crew.end(name, reason)
+
+    def feeds(self, stream: str) -> bool:
+        """Whether a stream comes from this source, or did so a moment ago; from any thread."""
+        return stream in self._open or stream in self._ended
 
     def run(self) -> None:
         """Go on until the source ends, fails, or is told to stop."""
@@ -102,6 +108,9 @@ class SourceThread(threading.Thread):
             if isinstance(item, Block):
                 self._open.add(item.stream)
             elif isinstance(item, End):
+                self._ended[item.stream] = None
+                while len(self._ended) > ENDED_STREAMS:
+                    del self._ended[next(iter(self._ended))]
                 self._open.discard(item.stream)
             self._crew.push(item, wait=wait)
 
@@ -402,6 +411,10 @@ class Listener:
         """Counters of those sources that count, by source, then by stream, then by counter."""
         counted = [thread.source for thread in self._threads if isinstance(thread.source, Counted)]
         return {source.name: source.counters() for source in counted}
+
+    def source_of(self, stream: str) -> str | None:
+        """Address of the source that a stream comes from, with secrets masked; None where it is long over."""
+        return next((thread.source.uri for thread in list(self._threads) if thread.feeds(stream)), None)
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock as far as its ring still holds them; None where it is over."""

@@ -50,6 +50,10 @@ class Inside(Protocol):
         """Counters of those sources that count, by source, then by stream, then by counter; see ``sources/base.py``."""
         ...
 
+    def source_of(self, stream: str) -> str | None:
+        """Address of the source that a stream comes from, with secrets masked; None where it is long over."""
+        ...
+
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples ``[start, stop)`` of a stream's clock as far as its ring holds them; None where it is over."""
         ...

@@ -141,7 +141,8 @@ class AlertKeeper:
         self._active[alert.stream] = alert.id
         lost = 0 if span is None else span.lost
         piece = Piece(start, samples, lost, said, self._judged.get(alert.stream, JudgeConfig()))
-        self._put(_Begin(alert, self._around.about() | {"model": alert.model}, piece))
+        about = self._around.about() | {"model": alert.model, "source": self._around.source(alert.stream)}
+        self._put(_Begin(alert, about, piece))
 
     def complete(self, stream: str, step: Transition, time: str) -> Future[Evidence | None]:
         """Have a recording completed."""
@@ -334,6 +335,7 @@ class AlertKeeper:
         last = {"phase": "cleared", "reason": step.reason, "time": time, "peak": step.peak, "duration": step.duration}
         return self._around.about() | {
             "model": alert.model,
+            "source": None if why else self._around.source(alert.stream),  # of an earlier life nobody knows
             "status": "incomplete",
             "why": why or f"it could not be written: {self._broken}",
             "mode": self._around.mode,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import structlog
 from streamdet.config import Config
 from streamdet.decide.alarm import Transition
 from streamdet.errors import DependencyError, EvidenceError
-from streamdet.events import Alert, Event, Evidence
+from streamdet.events import Alert, Event, Evidence, State
 from streamdet.evidence.chain import Chain, own
 from streamdet.evidence.desk import EvidenceDesk
 from streamdet.evidence.keeper import PREROLL, AlertKeeper
@@ -31,6 +32,8 @@ from streamdet.web.desk import stored_alerts
 log = structlog.get_logger(__name__)
 NOTICED = 25.0  # seconds that may lie between the onset of an alert and the moment it is raised
 FAREWELL = 5.0
+SENDER = {"origin": "sender", "ssrc": "ssrc"}  # what state events of RTP streams tell, and its name in the sidecar
+USER = re.compile(r"(?<=//)[^/?#@\s]*@")
 
 
 class EvidencePart:
@@ -67,6 +70,7 @@ class EvidencePart:
         self._inside: Inside | None = None
         self._owner: int | None = None
         self._desk: EvidenceDesk | None = None
+        self._senders: dict[str, dict[str, float | int | str]] = {}  # by stream
         self._early: list[Event] = []  # heard before the start
         self._keeper = _Later()
 
@@ -120,7 +124,9 @@ class EvidencePart:
         return self._desk
 
     def take(self, event: Event) -> None:
-        """Take an event; only the end of an alert matters."""
+        """Take an event; the end of an alert matters, and who sends a stream."""
+        if event.type == "state":
+            self._note_sender(event)
         if event.type != "alert" or event.phase != "cleared":
             return
         if self._keeper.real is None:
@@ -133,6 +139,21 @@ class EvidencePart:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._owner = own(self._folder)
 
+    def _note_sender(self, state: State) -> None:
+        if state.phase == "ended":
+            self._senders.pop(state.stream, None)
+            return
+        said = {name: state.detail[key] for key, name in SENDER.items() if key in state.detail}
+        if said:
+            self._senders[state.stream] = said
+
+    def _source(self, uri: str | None, stream: str) -> dict[str, Any] | None:
+        """Where a stream comes from, without a name or a password that would open it; what is unknown is left out."""
+        if uri is None:
+            return None
+        kind = "stdin" if uri == "-" else uri.partition(":")[0]
+        return {"kind": kind, "uri": USER.sub("", uri).removesuffix("?***"), **self._senders.get(stream, {})}
+
     def _circumstances(self, inside: Inside) -> Circumstances:
         return Circumstances(
             folder=self._folder,
@@ -140,6 +161,7 @@ class EvidencePart:
             seconds=self._config.evidence.seconds,
             front_end=inside.model.front_end,
             about=_About(inside),
+            source=lambda stream: self._source(inside.source_of(stream), stream),
         )
 
 

@@ -35,13 +35,14 @@ UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is the same for all recordings of one run; ``about`` says what scores now, from any thread."""
+    """What is the same for all recordings of one run; what ``about`` and ``source`` say may change; from any thread."""
 
     folder: Path
     mode: Mode
     seconds: float
     front_end: FrontEndConfig
     about: Callable[[], dict[str, Any]]  # model, configuration, engine, version
+    source: Callable[[str], dict[str, Any] | None] = lambda _stream: None  # where a stream comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Recording:
 
     Args:
         around: what is the same for all.
-        about: what scored when the alert was raised: model, configuration, engine, version.
+        about: what scored when the alert was raised: model, configuration, engine, version; and the stream's source.
         alert: as it was raised.
         first: sound from before the onset on.
 

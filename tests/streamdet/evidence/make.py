@@ -16,11 +16,14 @@ from streamdet.evidence.seal import Entry, Signer
 from streamdet.features.logmel import FrontEndConfig
 
 RATE, HOP = 16_000, 5_120
+SOURCE = {"kind": "file"}
 BEGAN = 1_790_000_000.0
 
 
 def around(folder: Path, mode: Mode = "full", seconds: float = 120.0) -> Circumstances:
-    return Circumstances(folder, mode, seconds, FrontEndConfig(), about)
+    return Circumstances(
+        folder, mode, seconds, FrontEndConfig(), about, lambda stream: SOURCE | {"uri": f"file:{stream}"}
+    )
 
 
 def about() -> dict[str, str]:

@@ -77,6 +77,7 @@ def test_the_model_is_the_one_that_raised_the_alert(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*hall*.json")
     said = json.loads(path.read_text())
     assert said["model"] == "ef" * 32
+    assert said["source"] == {"kind": "file", "uri": "file:hall"}
 
 
 @pytest.fixture
@@ -153,6 +154,11 @@ def test_a_disk_that_refuses_at_the_start_is_used_once_it_does_not(disk: Path, t
         raised(4).id: "complete",
     }
     assert len(read_entries(folder)) == 3 + before
+    said = [json.loads(path.read_text()) for path in folder.glob("2*.json")]
+    assert {one["alert"] for one in said if one["source"] is not None} == {
+        raised(number).id
+        for number in ((1, 2, 3, 4) if before else (3, 4))  # all but an orphan's
+    }
     assert verify(folder).intact
 
 

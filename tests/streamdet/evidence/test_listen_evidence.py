@@ -48,6 +48,7 @@ def test_alerts_are_recorded_and_their_end_tells_of_it_in_order(run: Run, tmp_pa
     for said in sidecars:
         assert said["samples"]["start"] == max(0, said["samples"]["onset"] - 5 * 16_000)
         assert said["events"][0] in alerts
+        assert said["source"] == {"kind": "file", "uri": f"file:{DEMO}"}
         for name in said["files"]:
             if name.endswith(".flac"):
                 samples, _ = soundfile.read(folder / name, dtype="int16")

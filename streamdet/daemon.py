@@ -180,7 +180,7 @@ class Listener:
         taps = [tap for part in self._parts for tap in part.taps()]
         if config.workers > 1:
             taps = [one_at_a_time(tap) for tap in taps]
-        keeper = next((part.keeper for part in self._parts if isinstance(part, KeepsEvidence)), None)
+        keeper = None if self.evidence is None else self.evidence.keeper
         engines = iter(self._engines)
 
         def make(placement: Placement) -> Pipeline:
@@ -424,6 +424,11 @@ class Listener:
     def store(self) -> Gate | None:
         """The event store, with its counters; None where none is kept."""
         return self._gate
+
+    @property
+    def evidence(self) -> KeepsEvidence | None:
+        """The part that keeps recordings of alerts; None where none are kept."""
+        return next((part for part in self._parts if isinstance(part, KeepsEvidence)), None)
 
     def tell(self, phase: StatePhase, reason: str, detail: Detail | None = None) -> None:
         """Publish a state event of the daemon itself, within a fraction of a second; from any thread."""

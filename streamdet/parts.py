@@ -12,7 +12,7 @@ from streamdet.events import Health, StatePhase
 from streamdet.sinks.base import Sink
 from streamdet.sinks.queue import QueueSink
 from streamdet.store.gate import Gate
-from streamdet.tap import Keeper, Tap
+from streamdet.tap import Keeper, KeeperFigures, Tap
 
 
 class Inside(Protocol):
@@ -36,6 +36,11 @@ class Inside(Protocol):
     @property
     def store(self) -> Gate | None:
         """The event store, with its counters; None where none is kept."""
+        ...
+
+    @property
+    def evidence(self) -> KeepsEvidence | None:
+        """The part that keeps recordings of alerts; None where none are kept."""
         ...
 
     def tell(self, phase: StatePhase, reason: str, detail: dict[str, float | int | str] | None = None) -> None:
@@ -76,6 +81,10 @@ class KeepsEvidence(Protocol):
     @property
     def keeper(self) -> Keeper:
         """What scoring tells of alerts."""
+        ...
+
+    def figures(self) -> KeeperFigures:
+        """Count what became of the recordings; from any thread."""
         ...
 
 

@@ -40,6 +40,17 @@ Tap = Callable[[Heard], None]
 Where several workers score, calls come from all of their threads, but never two at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeeperFigures:
+    """What became of the recordings of alerts."""
+
+    recorded: int = 0  # alerts in the chain
+    failed: int = 0  # writes that the disk refused
+    late: int = 0  # whose alert was told to be over before they were complete
+    waiting: int = 0  # hops that wait to be written
+    broken: bool = False  # nothing can be written now
+
+
 class Keeper(Protocol):
     """Keeps a recording of every alert; called on the scoring thread of the stream, so it must return at once.
 

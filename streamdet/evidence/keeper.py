@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,8 @@ from streamdet.evidence.recording import Circumstances, Piece, Recording, chaine
 from streamdet.evidence.recovery import recover
 from streamdet.evidence.retention import Retention
 from streamdet.evidence.seal import Entry, file_digest
-from streamdet.tap import Heard
+from streamdet.pipeline import HOLD_SECONDS
+from streamdet.tap import Heard, KeeperFigures
 
 log = structlog.get_logger(__name__)
 PREROLL: Final = 5.0  # seconds before the onset
@@ -62,8 +63,9 @@ class _More:
 @dataclass(frozen=True, slots=True)
 class _Complete:
     step: Transition
-    time: str
+    when: str
     done: Future[Evidence | None]
+    asked: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +203,9 @@ class AlertKeeper:
             if self._thread.is_alive():
                 log.warning("evidence_stuck", waiting=len(self._items))
 
-    @property
-    def waiting(self) -> int:
-        """Hops that wait to be written."""
-        return self._hops
+    def figures(self) -> KeeperFigures:
+        """Count what became of the recordings; from any thread."""
+        return KeeperFigures(self.recorded, self.failed, self.late, self._hops, bool(self._broken))
 
     # ---- the writer ----
 
@@ -297,11 +298,12 @@ class AlertKeeper:
                 recording = None
         if recording is None:
             if alert is not None:
-                self._owed.append((file_name(alert), self._bare(alert, item.step, item.time)))
+                self._owed.append((file_name(alert), self._bare(alert, item.step, item.when)))
         elif path is None:
-            path = self._seal(recording, item.step, item.time)
+            path = self._seal(recording, item.step, item.when)
         else:
-            self._sealing.append((recording, item.step, item.time))
+            self._sealing.append((recording, item.step, item.when))
+        self.late += path is not None and time.monotonic() - item.asked > HOLD_SECONDS
         item.done.set_result(None if path is None else Evidence(path=str(path.absolute()), sha256=file_digest(path)))
 
     def _seal(self, recording: Recording, step: Transition, time: str) -> Path | None:

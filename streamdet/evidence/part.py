@@ -25,7 +25,7 @@ from streamdet.evidence.seal import Signer
 from streamdet.parts import Inside
 from streamdet.settings.digest import config_digest
 from streamdet.sinks.base import Sink
-from streamdet.tap import Heard, Keeper, Tap
+from streamdet.tap import Heard, Keeper, KeeperFigures, Tap
 from streamdet.version import running_version
 from streamdet.web.desk import stored_alerts
 
@@ -83,6 +83,10 @@ class EvidencePart:
     def keeper(self) -> Keeper:
         """What scoring tells of alerts."""
         return self._keeper
+
+    def figures(self) -> KeeperFigures:
+        """Count what became of the recordings; from any thread."""
+        return KeeperFigures() if self._keeper.real is None else self._keeper.real.figures()
 
     def sinks(self) -> Sequence[Sink]:
         """List the sink that hears of alerts which an earlier life of the process raised."""

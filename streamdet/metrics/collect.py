@@ -55,6 +55,7 @@ class Inventory(Collector):
         yield from self._queues()
         yield from self._couriers()
         yield from self._store()
+        yield from self._evidence()
         yield self._sources()
 
     def _daemon(self) -> Iterator[Metric]:
@@ -141,6 +142,16 @@ class Inventory(Collector):
         yield counter("store_dropped", "Events published and not stored", store.dropped)
         yield gauge("store_waiting", "Events that wait to be stored", store.waiting)
         yield gauge("store_bypassed", "1 while the store fails and events go past it", float(store.bypassed))
+
+    def _evidence(self) -> Iterator[Metric]:
+        if self._inside.evidence is None:
+            return
+        found = self._inside.evidence.figures()
+        yield counter("evidence_recorded", "Alerts in the chain of recordings", found.recorded)
+        yield counter("evidence_failed", "Writes of recordings that the disk refused", found.failed)
+        yield counter("evidence_late", "Recordings complete only after the end of their alert was told", found.late)
+        yield gauge("evidence_waiting", "Hops that wait to be written", found.waiting)
+        yield gauge("evidence_broken", "1 while alerts cannot be recorded", float(found.broken))
 
     def _sources(self) -> Metric:
         rows = [

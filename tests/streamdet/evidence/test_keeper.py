@@ -135,6 +135,8 @@ def test_a_disk_that_refuses_at_the_start_is_used_once_it_does_not(disk: Path, t
         remount(disk, "ro")
     box = Box(folder)
     assert [phase for phase, _ in box.said] == ["degraded"]
+    assert box.keeper.figures().broken
+    assert box.keeper.figures().failed >= 1
     assert ("No space left" if trouble == "full" else "ead-only file system") in box.said[0][1]
     box.keeper.orphan(raised(1))  # the event store tells of it
     assert box.alert(3) is None
@@ -145,8 +147,10 @@ def test_a_disk_that_refuses_at_the_start_is_used_once_it_does_not(disk: Path, t
     filler.unlink()
     wait_until(lambda: len(box.said) == 2)
     assert box.said[1][0] == "live"
+    assert not box.keeper.figures().broken
     assert box.alert(4) is not None
     box.keeper.close(30)
+    assert box.keeper.figures().recorded == (2 if before else 3)  # what recovery closes was of another life
     assert {entry["alert"]: entry["status"] for entry in read_entries(folder)} == {
         raised(1).id: "complete" if before else "incomplete",
         **({raised(2).id: "incomplete"} if before else {}),

@@ -34,12 +34,15 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """One that has a store, a source that counts, and soon an alert."""
+    """One that has a store, recordings, a webhook that nobody answers, a source that counts, and soon an alert."""
     number, folder = free_port(), tmp_path_factory.mktemp("metrics")
     log = folder / "log"
     code = "from streamdet.cli import main; main()"
     options = ["listen", "--publish", "none", "--metrics", f"127.0.0.1:{number}", "--json"]
     options += ["-s", f"file:{DEMO}?name=demo&loop=1", "-s", f"rtp://127.0.0.1:{free_port()}"]
+    config = folder / "streamdet.toml"
+    config.write_text(f'[[webhook]]\nurl = "http://127.0.0.1:{free_port()}/"\n')
+    options += ["-c", str(config), "--evidence", str(folder / "evidence")]
     options += ["--store", str(folder / "events.db"), "--raise", "0.1", "--clear", "0.05"]
     with log.open("w") as file:
         process = subprocess.Popen([sys.executable, "-c", code, *options], stdout=file, stderr=subprocess.STDOUT)
@@ -107,6 +110,13 @@ def test_alert_rules_fire_when_they_should() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_alert_rule_has_a_case_in_which_it_fires() -> None:
+    folder = DEPLOY / "prometheus"
+    rules = re.findall(r"- alert: (\w+)", (folder / "streamdet.rules.yml").read_text(encoding="utf-8"))
+    cases = (folder / "streamdet.rules.test.yml").read_text(encoding="utf-8")
+    assert set(rules) == set(re.findall(r"alertname: (\w+)\n +exp_alerts:", cases))
+
+
 def expressions() -> list[str]:
     """What the dashboard and the alert rules ask of Prometheus, the dashboard's variables filled in."""
     dashboard = json.loads((DEPLOY / "grafana" / "streamdet.json").read_text(encoding="utf-8"))
@@ -141,6 +151,13 @@ def test_dashboard_and_rules_ask_only_for_what_is_exported(port: int) -> None:
     assert len(asked) > 20
     assert sum(map(bool, asked)) >= len(asked) - 1  # one asks Prometheus whether it is up
     assert set().union(*asked) <= names
+
+
+def test_recordings_are_counted(port: int) -> None:
+    values = wait_for_hops(port)
+    counted = {name.removeprefix("streamdet_evidence_") for name in values if name.startswith("streamdet_evidence_")}
+    assert counted == {"recorded_total", "failed_total", "late_total", "waiting", "broken"}
+    assert values["streamdet_evidence_failed_total"] == values["streamdet_evidence_broken"] == 0
 
 
 def exported(port: int) -> set[str]:

@@ -29,6 +29,7 @@ from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time
+from streamdet.delivery.courier import Delivers
 from streamdet.engine.memory import give_back_memory, keep_working_memory
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.overload import OverloadWatch
@@ -209,6 +210,9 @@ class Listener:
         try:
             if self._gate is not None:
                 self._gate.start(self._fanout.pass_on, self.tell)
+            for queue in self._fanout.sinks:
+                if isinstance(queue.sink, Delivers):
+                    queue.sink.courier.outbox.report_to(self.tell)
             self._clear_unfinished()
             for endpoint in self._exposed:
                 self.tell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -32,7 +33,8 @@ class Courier:
 
     After a failure it rests, twice as long each time (1 s to 5 min, with jitter), and then tries the same parcel: order
     holds, and a service that is down gets one request a rest. A parcel that is hopeless, or older than ``patience``
-    seconds, goes to the dead letters.
+    seconds, goes to the dead letters. An outbox whose disk fails is tried again after a rest too, and never ends the
+    thread; the outbox itself says so.
     """
 
     def __init__(
@@ -48,12 +50,17 @@ class Courier:
     ) -> None:
         self.name = name
         self.outbox = outbox
+        self.outbox.name = name
         self.failures = 0  # in a row
         self.failed = 0  # tries in all
         self._deliver = deliver
         self._patience = patience
         self._first_rest, self._longest_rest = first_rest, longest_rest
         self._clock = clock
+        self._unread = 0  # times in a row that the outbox failed
+        self._owed: tuple[Parcel, str] | None = (
+            None  # is to be set aside, once that can be written, and not tried again
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"courier-{name}", daemon=True)
 
@@ -79,9 +86,19 @@ class Courier:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            parcel = self.outbox.first(IDLE)
-            if parcel is not None:
-                self._carry(parcel)
+            try:
+                self._step()
+            except (sqlite3.Error, OSError):
+                self._unread += 1
+                self._pause(self._rest(self._unread))
+            else:
+                self._unread = 0
+
+    def _step(self) -> None:
+        if self._owed is not None:
+            self._set_aside(*self._owed)
+        elif (parcel := self.outbox.first(IDLE)) is not None:
+            self._carry(parcel)
 
     def _carry(self, parcel: Parcel) -> None:
         try:
@@ -101,17 +118,28 @@ class Courier:
         reason = str(error)
         if error.hopeless or self._clock() - parcel.put > self._patience:
             log.warning("delivery_given_up", sink=self.name, key=parcel.key, reason=reason, tries=parcel.tries + 1)
-            self.outbox.give_up(parcel, reason)
+            self._set_aside(parcel, reason)
             return
         self.outbox.refused(parcel, reason)
         self.failures += 1
         if self.failures & (self.failures - 1) == 0:  # the 1st, 2nd, 4th, 8th ...
             log.warning("delivery_failed", sink=self.name, reason=reason, times=self.failures)
-        self._stop.wait(max(self._rest(), error.rest))
+        self._pause(max(self._rest(self.failures), error.rest))
 
-    def _rest(self) -> float:
-        longest = min(self._longest_rest, self._first_rest * 2.0 ** min(self.failures - 1, 20))
+    def _set_aside(self, parcel: Parcel, reason: str) -> None:
+        self._owed = (parcel, reason)
+        self.outbox.give_up(parcel, reason)
+        self._owed = None
+
+    def _rest(self, times: int) -> float:
+        longest = min(self._longest_rest, self._first_rest * 2.0 ** min(times - 1, 20))
         return longest * random.uniform(0.5, 1.0)
+
+    def _pause(self, seconds: float) -> None:
+        """Rest, but for what the outbox has in memory and could write by now."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0.0 and not self._stop.wait(min(left, IDLE)):
+            self.outbox.mend()
 
 
 @runtime_checkable

@@ -133,6 +133,14 @@ class Inventory(Collector):
         yield labelled(CounterMetricFamily, "delivery_failed", "Tries that failed", labels, failed)
         dead = [((name,), float(c.outbox.dead)) for name, c in found]
         yield labelled(CounterMetricFamily, "delivery_dead", "Parcels given up, in the dead letters", labels, dead)
+        degraded = [((name,), float(c.outbox.degraded)) for name, c in found]
+        text = "1 while the outbox cannot be written and what comes waits in memory"
+        yield labelled(GaugeMetricFamily, "delivery_outbox_degraded", text, labels, degraded)
+        errors = [((name,), float(c.outbox.errors)) for name, c in found]
+        yield labelled(CounterMetricFamily, "delivery_outbox_errors", "Errors of the outbox's disk", labels, errors)
+        lost = [((name,), float(c.outbox.lost)) for name, c in found]
+        text = "Events for which neither the outbox nor memory had room"
+        yield labelled(CounterMetricFamily, "delivery_lost", text, labels, lost)
 
     def _store(self) -> Iterator[Metric]:
         store = self._inside.store

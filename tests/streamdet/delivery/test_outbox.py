@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from streamdet.delivery import outbox as module
 from streamdet.delivery.courier import Courier, NotDelivered
 from streamdet.delivery.outbox import Outbox, Parcel
 from streamdet.errors import SinkError
+from tests.streamdet.disks import small_disk, stuff
 from tests.waiting import until
 
 
@@ -156,3 +160,130 @@ def test_a_fault_in_the_service_s_code_ends_nothing() -> None:
     courier.start()
     until(lambda: taken == ["a/0"], "delivered after the fault")
     courier.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 1 MB that is soon believed in again."""
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.5)
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
+
+
+def crowd(box: Outbox, begin: int) -> int:
+    """Put things in until the disk takes no more; returns the number of the next."""
+    while not box.degraded:
+        box.put(f"a/{begin}", b"x" * 2000)
+        begin += 1
+    return begin
+
+
+def mended(box: Outbox) -> Outbox:
+    box.mend()
+    return box
+
+
+def in_file(path: Path) -> list[str]:
+    db = sqlite3.connect(path)
+    try:
+        return [key for (key,) in db.execute("SELECT key FROM parcel ORDER BY id")]
+    finally:
+        db.close()
+
+
+def test_a_full_disk_loses_nothing_and_is_written_again_in_order_when_there_is_room(disk: Path) -> None:
+    told: list[tuple[str, str]] = []
+    box = Outbox(disk / "box.db")
+    box.report_to(lambda phase, reason: told.append((phase, reason)))
+    filler = stuff(disk)
+    begin = crowd(box, 0)
+    for number in range(begin, begin + 50):
+        box.put(f"a/{number}", b"x" * 2000)
+    wanted = [f"a/{number}" for number in range(begin + 50)]
+    assert box.in_memory > 50
+    assert box.waiting == begin + 50
+    assert [phase for phase, _ in told] == ["degraded"]
+    assert "full" in told[0][1]
+    filler.unlink()
+    until(lambda: mended(box).in_memory == 0, "all on the disk")
+    assert in_file(disk / "box.db") == wanted
+    until(lambda: not mended(box).degraded, "the end of the trouble")
+    assert [phase for phase, _ in told] == ["degraded", "live"]
+    assert box.lost == 0
+    box.close()
+
+
+def test_what_neither_the_disk_nor_memory_holds_is_refused_and_counted(disk: Path) -> None:
+    box = Outbox(disk / "box.db", backlog=5)
+    stuff(disk)
+    begin = crowd(box, 0)
+    for number in range(begin, begin + 4):
+        box.put(f"a/{number}", b"x" * 2000)
+    with pytest.raises(SinkError, match="full"):
+        box.put("late", b"x")
+    assert (box.in_memory, box.lost) == (5, 1)
+    box.close()
+
+
+def test_a_disk_that_fills_up_stops_no_delivery_and_nothing_is_sent_twice(disk: Path) -> None:
+    service, box = Moody(), Outbox(disk / "box.db", disk / "dead.jsonl")
+    service.refusal = NotDelivered("down")
+    courier = Courier("test", box, service, first_rest=0.1, longest_rest=0.2)
+    courier.start()
+    filler = stuff(disk)
+    number = crowd(box, 0)
+    until(lambda: service.tries >= 3, "tries on a full disk")
+    service.refusal = None
+    until(lambda: len(service.took) == number, "what the disk and memory hold, while the disk is full")
+    box.put("last", b"x")
+    until(lambda: service.took[-1] == "last", "what came meanwhile")
+    filler.unlink()
+    until(lambda: not box.degraded, "the end of the trouble")
+    box.put("after", b"x")
+    until(lambda: box.waiting == 0, "what came after it")
+    assert service.took == [*(f"a/{n}" for n in range(number)), "last", "after"]
+    assert box.delivered == number + 2
+    assert in_file(disk / "box.db") == []
+    courier.close()
+
+
+def test_what_was_delivered_and_could_not_be_marked_is_not_sent_again(disk: Path) -> None:
+    service, box = Moody(), Outbox(disk / "box.db")
+    for number in range(5):
+        box.put(f"a/{number}", b"x")
+    filler = stuff(disk)
+    courier = Courier("test", box, service, first_rest=0.1, longest_rest=0.2)
+    courier.start()
+    box.put("a/5", b"x")
+    until(lambda: box.delivered == 6, "all six")
+    assert len(in_file(disk / "box.db")) == 5
+    filler.unlink()
+    until(lambda: not box.degraded, "the end of the trouble")
+    courier.close()
+    assert service.took == [f"a/{number}" for number in range(6)]
+    assert in_file(disk / "box.db") == []
+
+
+def test_a_dead_letter_waits_for_room_and_is_then_whole(disk: Path) -> None:
+    tries, taken = [], []
+
+    def deliver(parcel: Parcel) -> None:
+        if parcel.key == "a/0":
+            tries.append(parcel.key)
+            raise NotDelivered("what is this", hopeless=True)
+        taken.append(parcel.key)
+
+    box = Outbox(disk / "box.db", disk / "dead.jsonl")
+    box.put("a/0", b"x" * 6000)
+    box.put("a/1", b"x")
+    filler = stuff(disk)
+    courier = Courier("test", box, deliver, first_rest=0.1, longest_rest=0.2)
+    courier.start()
+    until(lambda: box.errors >= 3, "tries to write the letter")
+    assert not taken  # order holds
+    filler.unlink()
+    until(lambda: taken == ["a/1"], "the next parcel")
+    courier.close()
+    assert tries == ["a/0"]
+    (line,) = (disk / "dead.jsonl").read_text().splitlines()
+    assert json.loads(line)["key"] == "a/0"

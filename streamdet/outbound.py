@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -39,7 +41,19 @@ def outbound_sinks(config: Config) -> list[Sink]:
 def _webhooks(config: Config) -> list[Sink]:
     from streamdet.sinks.webhook import WebhookSink  # noqa: PLC0415  http and ssl cost memory that few need
 
-    return [WebhookSink(section, _outbox(config, f"webhook-{section.url}")) for section in config.webhook]
+    sinks: list[Sink] = []
+    hosts: Counter[str | None] = Counter()
+    addresses: Counter[str] = Counter()
+    for section in config.webhook:
+        host = urlsplit(section.url).hostname
+        hosts[host] += 1
+        addresses[section.url] += 1
+        again = addresses[
+            section.url
+        ]  # one address may be told of alerts and of states apart, each with its own outbox
+        outbox = _outbox(config, f"webhook-{section.url}" + (f"#{again}" if again > 1 else ""))
+        sinks.append(WebhookSink(section, outbox, number=hosts[host]))
+    return sinks
 
 
 def _mqtt(config: Config) -> Sink:

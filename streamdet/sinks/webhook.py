@@ -33,18 +33,27 @@ class WebhookSink:
 
     Headers: ``Idempotency-Key`` (stream and ``seq``), and with a secret ``Streamdet-Signature: t=SECONDS,v1=HEX``.
 
+    Args:
+        config: where to and how.
+        outbox: keeps what is to be posted.
+        number: which of the webhooks to this host it is, for its name. The path would tell them apart too, but it is
+            often a secret, and names are in metrics and logs.
+        clock: seconds since the epoch.
+
     Raises:
         ConfigError: the address is none, or the secret cannot be read.
         SinkError: the outbox cannot be opened.
     """
 
-    def __init__(self, config: WebhookSection, outbox: Outbox, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, config: WebhookSection, outbox: Outbox, *, number: int = 1, clock: Callable[[], float] = time.time
+    ) -> None:
         self._url = _checked(config.url)
         self._secret = _secret(config)
         self._kinds = frozenset(config.events)
         self._timeout = config.timeout
         self._clock = clock
-        self.name = f"webhook-{self._url.hostname}"
+        self.name = f"webhook-{self._url.hostname}" + (f"-{number}" if number > 1 else "")
         self.courier = Courier(
             self.name, outbox, self._post, patience=3600.0 * config.keep_hours, longest_rest=config.longest_rest
         )

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.config import WebhookSection
+from streamdet.config import Config, StoreSection, WebhookSection
 from streamdet.delivery.outbox import Outbox
 from streamdet.errors import ConfigError
 from streamdet.events import Alert, Score, to_json
+from streamdet.outbound import outbound_sinks
 from streamdet.sinks.webhook import WebhookSink
 from tests.streamdet.delivery.conftest import Service
 from tests.waiting import until
@@ -98,3 +99,14 @@ def test_a_short_secret_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("short")
     with pytest.raises(ConfigError, match="shorter than 16"):
         WebhookSink(WebhookSection(url="http://a/", secret_file=tmp_path / "secret"), Outbox(None))
+
+
+def test_webhooks_on_one_host_have_names_and_outboxes_of_their_own(tmp_path: Path) -> None:
+    urls = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b", "http://localhost:1/a", "http://127.0.0.1:1/a"]
+    hooks = tuple(WebhookSection(url=url) for url in urls)
+    sinks = outbound_sinks(Config(webhook=hooks, store=StoreSection(path=str(tmp_path / "events.db")), journal=False))
+    names = [sink.name for sink in sinks]
+    for sink in sinks:
+        sink.close()
+    assert names == ["webhook-127.0.0.1", "webhook-127.0.0.1-2", "webhook-localhost", "webhook-127.0.0.1-3"]
+    assert len(list((tmp_path / "outbox").glob("*.db"))) == 4

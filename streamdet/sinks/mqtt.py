@@ -78,12 +78,12 @@ class MqttSink:
             self._score(event, payload)
             return
         name = self._announced(event.stream)
-        self.courier.outbox.put(f"{self._base}/{name}/event", payload)
         if isinstance(event, Alert):
             self._retain(f"{self._base}/{name}/alert", "OFF" if event.phase == "cleared" else "ON")
         elif isinstance(event, State):
             self._retain(f"{self._base}/{name}/state", event.phase)
             self._scored.pop(event.stream, None)
+        self.courier.outbox.put(f"{self._base}/{name}/event", payload)  # last, as it raises when it has no room
 
     def close(self) -> None:
         """Say that this box is offline and disconnect."""
@@ -132,7 +132,16 @@ class MqttSink:
     def _retain(self, topic: str, payload: str) -> None:
         with self._lock:
             self._retained[topic] = payload
-        self._client.publish(topic, payload, qos=1, retain=True)
+            self._publish_retained(topic, payload)
+
+    def _publish_retained(self, topic: str, payload: str) -> None:
+        """Tell a broker that is there; one that is away is told when it is back.
+
+        The lock is held, so that no value is overtaken by an older one. At most once on purpose: what the client keeps
+        for a lost connection would be sent after what is said anew on the next one, and an old value would stay.
+        """
+        if self._client.is_connected():
+            self._client.publish(topic, payload, qos=0, retain=True)
 
     def _announced(self, stream: str) -> str:
         with self._lock:
@@ -144,12 +153,13 @@ class MqttSink:
                 return name
             self._streams[stream] = name
         self._retain(f"{self._base}/{name}/alert", "OFF")
-        self._announce(stream, name)
+        with self._lock:
+            self._announce(stream, name)
         return name
 
     def _announce(self, stream: str, name: str) -> None:
         for topic, entity in self._entities(stream, name):
-            self._client.publish(topic, json.dumps(entity), qos=1, retain=True)
+            self._publish_retained(topic, json.dumps(entity))
 
     def _entities(self, stream: str, name: str) -> list[tuple[str, dict[str, Any]]]:
         """Home Assistant's description of one stream: a device with an alert, a probability and a state."""
@@ -209,11 +219,10 @@ class MqttSink:
 
     def _say_again(self) -> None:
         with self._lock:
-            streams, retained = dict(self._streams), dict(self._retained)
-        for stream, name in streams.items():
-            self._announce(stream, name)
-        for topic, payload in retained.items():
-            self._client.publish(topic, payload, qos=1, retain=True)
+            for stream, name in self._streams.items():
+                self._announce(stream, name)
+            for topic, payload in self._retained.items():
+                self._publish_retained(topic, payload)
 
 
 def _password(config: MqttSection) -> str | None:

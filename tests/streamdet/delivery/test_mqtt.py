@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,9 +43,14 @@ class Broker:
             [str(MOSQUITTO), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
+    def hang(self) -> None:
+        """Take and answer nothing, with all connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.kill()  # also one that hangs; it keeps nothing anyway
             self._process.wait(10)
             self._process = None
 
@@ -112,6 +121,49 @@ def test_status_is_online_and_then_offline(broker: Broker, ear: Ear) -> None:
     until(lambda: ear.payloads("streamdet/box/status") == [b"online"], "online")
     sink.close()
     until(lambda: ear.payloads("streamdet/box/status")[-1] == b"offline", "offline")
+
+
+def test_a_process_that_is_killed_is_offline_by_its_last_will(broker: Broker, ear: Ear) -> None:
+    code = textwrap.dedent(f"""
+        import time
+        from streamdet.config import MqttSection
+        from streamdet.delivery.outbox import Outbox
+        from streamdet.sinks.mqtt import MqttSink
+        sink = MqttSink(MqttSection(host="127.0.0.1", port={broker.port}, node="box"), Outbox(None))
+        time.sleep(600)
+    """)
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        until(lambda: ear.payloads("streamdet/box/status") == [b"online"], "online")
+        os.kill(process.pid, signal.SIGKILL)
+    until(lambda: ear.payloads("streamdet/box/status") == [b"online", b"offline"], "offline")
+    late = Ear(broker.port)
+    until(lambda: ("streamdet/box/status", b"offline", True) in list(late.heard), "offline, retained")
+    late.close()
+
+
+def test_while_the_broker_is_away_nothing_piles_up_and_the_last_values_are_right_afterwards(
+    broker: Broker, ear: Ear, sink: MqttSink, alert: Callable[..., Alert], state: Callable[..., State]
+) -> None:
+    sink.emit(alert(1, "cleared", "lobby"), to_json(alert(1, "cleared", "lobby")))
+    until(lambda: ear.payloads("streamdet/box/lobby/event"), "the first event")
+    broker.hang()
+    sink.emit(alert(2, "raised", "lobby"), to_json(alert(2, "raised", "lobby")))  # into an open connection, unanswered
+    broker.stop()
+    until(lambda: not sink._client.is_connected(), "the loss of the broker")
+    for seq in range(3, 63, 3):
+        sink.emit(state(seq, "recovering", "lobby"), to_json(state(seq, "recovering", "lobby")))
+        sink.emit(alert(seq + 1, "updated", "hall"), to_json(alert(seq + 1, "updated", "hall")))
+        sink.emit(state(seq + 2, "live", "lobby"), to_json(state(seq + 2, "live", "lobby")))
+    sink.emit(alert(63, "cleared", "lobby"), to_json(alert(63, "cleared", "lobby")))
+    assert len(sink._client._out_messages) <= 1  # the event that was under way; all others wait in the outbox
+    broker.start()
+    until(lambda: sink.courier.outbox.waiting == 0, "every event after the restart", 60.0)
+    late = Ear(broker.port)
+    for topic, payload in (("lobby/alert", b"OFF"), ("lobby/state", b"live"), ("hall/alert", b"ON")):
+        until(lambda topic=topic: late.payloads(f"streamdet/box/{topic}"), topic)  # type: ignore[misc]
+        assert late.payloads(f"streamdet/box/{topic}") == [payload]
+    until(lambda: late.payloads("homeassistant/binary_sensor/box_hall_alert/config"), "discovery of a new stream")
+    late.close()
 
 
 def test_scores_are_thinned(broker: Broker, ear: Ear, score: Callable[..., Score]) -> None:

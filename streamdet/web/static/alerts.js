@@ -62,7 +62,7 @@ class Entry {
     this.acked = make("p", { class: "acked" });
     this.play = button("Play", () => this.toggle());
     this.verifying = button("Verify", () => this.verify());
-    this.picture = make("a", { class: "picture", target: "_blank", rel: "noopener", hidden: true, text: "Picture", href: `/api/alerts/${encodeURIComponent(alert.id)}/picture` });
+    this.picture = make("a", { class: "quiet", target: "_blank", rel: "noopener", hidden: true, text: "Picture", href: `/api/alerts/${encodeURIComponent(alert.id)}/picture` });
     this.ack = button("Acknowledge", () => this.list.acknowledge(this), { class: "" });
     this.range = make("input", { type: "range", min: 0, max: 0, step: 0.05, value: 0, oninput: () => player.seek(this, Number(this.range.value)) });
     this.time = make("output", { text: "0:00.0" });

@@ -88,6 +88,9 @@ class Rig:
     def sources(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
         return {}
 
+    def source_of(self, stream: str) -> str | None:
+        return None
+
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         return self.pipeline.sound(stream, start, stop)
 

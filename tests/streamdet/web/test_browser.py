@@ -189,6 +189,11 @@ def test_what_is_recorded_is_played_shown_verified_and_chained(
         expect(alert.locator("output")).to_contain_text(f"/ 0:{length:04.1f}")
         expect(alert.locator("output")).not_to_contain_text("0:00.0 /")
         alert.get_by_role("button", name="Pause").click()
+        boxes = [one.bounding_box() for one in alert.locator(".actions > *").all()]
+        assert len({(box["y"], box["height"]) for box in boxes if box is not None}) == 1  # the link is like the buttons
+        page.set_viewport_size({"width": 360, "height": 740})
+        boxes = [one.bounding_box() for one in alert.locator(".actions > *").all()]
+        assert len({box["y"] for box in boxes if box is not None}) == 1  # and all have room on a phone
         with page.context.expect_page() as opened:
             alert.get_by_role("link", name="Picture").click()
         wait_for(lambda: opened.value.evaluate("document.querySelector('img')?.naturalWidth > 400"))

@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 
-from streamdet.disk import STEADY_SECONDS
+from streamdet.disk import STEADY_SECONDS, may_pass, refusal
 from streamdet.errors import SinkError
 from streamdet.events import StatePhase
 
@@ -68,7 +68,8 @@ class Outbox:
         clock: seconds since the epoch.
 
     Raises:
-        SinkError: the file cannot be opened.
+        SinkError: the file cannot be opened, and not because the disk is full or read-only: then parcels wait in the
+            backlog until it can be, and those that it holds from before come next.
     """
 
     def __init__(
@@ -99,16 +100,18 @@ class Outbox:
         self._retry_at = 0.0
         self._pause = FIRST_RETRY
         self._reopen = False
+        self._unread = False  # the file has not been opened yet, so nobody knows what it holds
         self._owes_letter = False
         self._closed = False
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._base = self._connect()
-            self._in_file = int(self._base.execute("SELECT count(*) FROM parcel").fetchone()[0])
-            self._last = int(self._base.execute(LAST).fetchone()[0])
+            self._in_file, self._last = self._found()
         except (OSError, sqlite3.Error) as error:
-            raise SinkError(f"cannot keep what is to be delivered in {path}: {error}") from error
+            if path is None or not _disk_refuses(path, error):
+                raise SinkError(f"cannot keep what is to be delivered in {path}: {error}") from error
+            self._begin_without_file(error)
 
     @property
     def waiting(self) -> int:
@@ -157,7 +160,7 @@ class Outbox:
         with self._at_work():
             if not self.waiting:
                 self._changed.wait(timeout)
-            self._mend()
+            self._mend(idle=True)
             if self._closed:
                 return None
             try:
@@ -207,7 +210,7 @@ class Outbox:
         """Close the file; what waits is there at the next start."""
         with self._at_work():
             self._retry_at = 0.0
-            self._mend()
+            self._mend(idle=True)
             self._closed = True
             self._base.close()
             if self._backlog:
@@ -240,6 +243,24 @@ class Outbox:
             raise
         return base
 
+    def _found(self) -> tuple[int, int]:
+        """How many parcels the file holds, and the highest number that it ever gave."""
+        count = int(self._base.execute("SELECT count(*) FROM parcel").fetchone()[0])
+        return count, int(self._base.execute(LAST).fetchone()[0])
+
+    def _begin_without_file(self, error: Exception) -> None:
+        """Keep parcels in memory; ``report_to`` says so.
+
+        Nobody knows which numbers the file has given, so the next ones come from the clock: higher than any count, and
+        than those of an earlier start like this one.
+        """
+        self._base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self._base.execute(SCHEMA)
+        self._in_file, self._last, self._unread = 0, int(1e3 * self._clock()) << 10, True
+        self._fail(error)
+        self._reopen = True
+        self._news.clear()
+
     def _first(self) -> Parcel | None:
         if self._in_file:
             wanted = "SELECT id, key, put, tries, payload FROM parcel WHERE id > ? ORDER BY id LIMIT 1"
@@ -250,7 +271,7 @@ class Outbox:
         return self._backlog[0] if self._backlog else None
 
     def _write(self, parcel: Parcel) -> bool:
-        if self._resting:
+        if self._resting or self._unread:
             return False
         try:
             self._insert(parcel)
@@ -327,21 +348,30 @@ class Outbox:
             raise SinkError(f"cannot keep what is to be delivered: {self._trouble}, and {len(self._backlog)} wait")
         self._backlog.append(parcel)
 
-    def _mend(self) -> None:
+    def _mend(self, *, idle: bool = False) -> None:
+        """Try to write what waits in memory; ``idle`` says that no parcel is on its way.
+
+        What a file holds that is read late is older than all that was delivered meanwhile, and ``_settled`` would take
+        it for delivered too, so such a file is opened between two deliveries only.
+        """
         now = time.monotonic()
-        if not self._trouble or self._closed or now < self._retry_at:
+        if not self._trouble or self._closed or now < self._retry_at or (self._unread and not idle):
             return
         try:
             if self._reopen and self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 base = self._connect()
                 self._base.close()
                 self._base, self._reopen = base, False
+            if self._unread:
+                self._in_file, _ = self._found()
+                self._settled, self._unread = 0, False
             self._forget_settled()
             while self._backlog:
                 self._insert(self._backlog[0])
                 self._backlog.popleft()
             self._base.execute("PRAGMA user_version = 1")  # something is written in any case, and proves that it can be
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._fail(error)
             return
         self._retry_at = now + FIRST_RETRY
@@ -368,6 +398,14 @@ class Outbox:
     def _complaint(self, reason: str) -> str:
         waits = f"up to {self._most_in_memory} events wait in memory"
         return f"{self.name}: its outbox cannot be written: {reason}; {waits}"
+
+
+def _disk_refuses(path: Path, error: Exception) -> bool:
+    """Whether the disk is at fault, which may pass, and not what the user asked for."""
+    if isinstance(error, OSError):
+        return may_pass(error)
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    return code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR} or refusal(path.parent) is not None
 
 
 def _append(path: Path, line: bytes) -> None:

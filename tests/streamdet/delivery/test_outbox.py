@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from streamdet.delivery import outbox as module
 from streamdet.delivery.courier import Courier, NotDelivered
 from streamdet.delivery.outbox import Outbox, Parcel
 from streamdet.errors import SinkError
-from tests.streamdet.disks import small_disk, stuff
+from tests.streamdet.disks import remount, small_disk, stuff
 from tests.waiting import until
 
 
@@ -287,3 +288,65 @@ def test_a_dead_letter_waits_for_room_and_is_then_whole(disk: Path) -> None:
     assert tries == ["a/0"]
     (line,) = (disk / "dead.jsonl").read_text().splitlines()
     assert json.loads(line)["key"] == "a/0"
+
+
+def test_a_start_on_a_full_disk_keeps_in_memory_until_there_is_room(disk: Path) -> None:
+    told: list[str] = []
+    filler = stuff(disk)
+    box = Outbox(disk / "outbox" / "box.db")
+    box.report_to(lambda phase, _: told.append(phase))
+    for number in range(3):
+        box.put(f"a/{number}", b"x")
+    first = box.first(0.0)
+    assert first is not None
+    box.took(first)
+    assert (first.key, box.waiting, box.in_memory, told) == ("a/0", 2, 2, ["degraded"])
+    filler.unlink()
+    until(lambda: box.first(0.0) is not None and box.in_memory == 0, "all on the disk")
+    assert in_file(disk / "outbox" / "box.db") == ["a/1", "a/2"]
+    until(lambda: mended(box).degraded is False, "the end of the trouble")
+    assert told == ["degraded", "live"]
+    box.close()
+
+
+def test_what_a_file_holds_that_is_opened_late_is_delivered_too(disk: Path) -> None:
+    path = disk / "box.db"
+    before = Outbox(path)
+    for number in range(2):
+        before.put(f"old/{number}", b"x")
+    before.close()
+    remount(disk, "ro")
+    box = Outbox(path)
+    for number in range(3):
+        box.put(f"new/{number}", b"x")
+    taken = []
+    if box.in_memory == box.waiting:  # the file could not even be read
+        first = box.first(0.0)
+        assert first is not None
+        box.took(first)
+        taken.append(first.key)
+        on_its_way = box.first(0.0)
+        assert on_its_way is not None
+        remount(disk, "rw")
+        time.sleep(1.2)
+        box.put("new/3", b"x")  # must not open the file while new/1 is on its way
+        box.took(on_its_way)
+        taken.append(on_its_way.key)
+    else:
+        remount(disk, "rw")
+        box.put("new/3", b"x")
+    until(lambda: box.first(0.0) is not None and box.in_memory == 0, "all on the disk")
+    while (parcel := box.first(0.0)) is not None:
+        box.took(parcel)
+        taken.append(parcel.key)
+    assert sorted(taken) == ["new/0", "new/1", "new/2", "new/3", "old/0", "old/1"]
+    assert in_file(path) == []
+    box.put("left", b"x")
+    box.close()
+    remount(disk, "ro")
+    again = Outbox(path)
+    again.put("later", b"x")
+    remount(disk, "rw")
+    until(lambda: again.first(0.0) is not None and again.in_memory == 0, "all on the disk")
+    assert in_file(path) == ["left", "later"]
+    again.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from streamdet.disk import STEADY_SECONDS, may_pass
+from streamdet.disk import STEADY_SECONDS, may_pass, refusal
 from streamdet.errors import StoreError
 from streamdet.events import Alert, Event, StatePhase, from_json
 from streamdet.store.checkpoint import Checkpointer
@@ -366,10 +365,9 @@ def _refused(path: Path) -> str | None:
     """Say why the disk lets nobody make or write the file, which SQLite does not tell; None where it does let one."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
-        with tempfile.TemporaryFile(dir=path.parent):  # as SQLite has files beside its own
-            return None
     except OSError as error:
         return error.strerror if may_pass(error) else None
+    return refusal(path.parent)  # as SQLite has files beside its own
 
 
 def _read_past(path: Path) -> Past:

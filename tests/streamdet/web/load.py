@@ -49,17 +49,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    sources = [f"-sfile:{DEMO}?loop=1&name=s{n}" for n in range(options.streams)]
-    command = [sys.executable, "-c", "from streamdet.cli import main; main()", "listen", *sources]
-    process = subprocess.Popen(
-        [*command, "--web", "127.0.0.1:0", "--publish", "none", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    port = int(next(m[1] for line in process.stderr if (m := re.search(r"http://127.0.0.1:(\d+)/", line))))
+    process, url = listening(options.streams)
+    port = int(url.rpartition(":")[2].strip("/"))
     latencies: list[tuple[float, float]] = []
 
     def gather() -> None:
@@ -70,7 +61,7 @@ def main() -> None:
                 latencies.append((time.monotonic(), event["latency_ms"]))
 
     threading.Thread(target=gather, daemon=True).start()
-    urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+    urllib.request.urlopen(url).read()
     time.sleep(3)
     spans: dict[str, list[tuple[float, float, float]]] = {"nobody": [], "pages": []}
     for _ in range(options.rounds):
@@ -91,6 +82,20 @@ def main() -> None:
             f"{name:>7}: {len(values)} scores, latency ms p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}; "
             f"CPU {cpu:.1f} ms a second"
         )
+
+
+def listening(streams: int) -> tuple[subprocess.Popen[str], str]:
+    """Start ``streamdet listen`` on so many looped files, its events on standard output; returns also its page."""
+    sources = [f"-sfile:{DEMO}?loop=1&name=s{n}" for n in range(streams)]
+    command = [sys.executable, "-c", "from streamdet.cli import main; main()", "listen", *sources]
+    process = subprocess.Popen(
+        [*command, "--web", "127.0.0.1:0", "--publish", "none", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    return process, next(m[0] for line in process.stderr if (m := re.search(r"http://127.0.0.1:\d+/", line)))
 
 
 def span(seconds: float, process: int) -> tuple[float, float, float]:

@@ -9,17 +9,15 @@ a GPU here, so a desk's machine does better.
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
-from tests.streamdet.web.load import DEMO
+from tests.streamdet.web.load import listening
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WATCH = """
@@ -39,16 +37,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    sources = [f"-sfile:{DEMO}?loop=1&name=s{n}" for n in range(options.streams)]
-    command = [sys.executable, "-c", "from streamdet.cli import main; main()", "listen", *sources]
-    process = subprocess.Popen(
-        [*command, "--web", "127.0.0.1:0", "--publish", "none", "--json"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    url = next(m[0] for line in process.stderr if (m := re.search(r"http://127.0.0.1:\d+/", line)))
+    process, url = listening(options.streams)
+    assert process.stdout is not None
+    threading.Thread(target=process.stdout.read, daemon=True).start()  # nobody may wait for a full pipe
     frames: dict[str, list[float]] = {"empty page": [], "live page": []}
     tasks: dict[str, list[float]] = {name: [] for name in frames}
     busy: dict[str, list[float]] = {name: [] for name in frames}

@@ -145,6 +145,7 @@ def test_a_store_that_another_process_holds_is_bypassed_and_catches_up(through: 
     other.execute("ROLLBACK")
     other.close()
     wait_until(lambda: not through.gate.bypassed)
+    wait_until(lambda: len(through.told) > 1)  # said a moment after the store is used again
     assert in_file(path) == 4
     assert [phase for phase, _ in through.told] == ["degraded", "live"]
     through.send(score(5))
@@ -277,6 +278,7 @@ def test_a_full_disk_stops_nothing_and_is_used_again_when_there_is_room(disk: Pa
     assert "full" in through.told[0][1]
     filler.unlink()
     wait_until(lambda: not through.gate.bypassed)
+    wait_until(lambda: len(through.told) > 1)  # said a moment after the store is used again
     assert [phase for phase, _ in through.told] == ["degraded", "live"]
     assert in_file(disk / "events.db") == 201
     assert [event.seq for event in through.out] == list(range(1, 202))
@@ -327,6 +329,7 @@ def test_a_new_store_on_a_disk_that_refuses_is_made_once_it_does_not(disk: Path,
         remount(disk, "rw")
     filler.unlink()
     wait_until(lambda: not gate.bypassed)
+    wait_until(lambda: len(told) > 1)  # said a moment after the store is used again
     assert [phase for phase, _ in told] == ["degraded", "live"]
     assert in_file(disk / where) == 2
     gate.close()
@@ -348,6 +351,7 @@ def test_a_store_is_not_well_again_before_it_has_written_for_a_while(
         through.send(*map(score, range(begin + 500, begin + 1000)))
     assert [phase for phase, _ in through.told] == ["degraded"]
     wait_until(lambda: not through.gate.bypassed)
+    wait_until(lambda: len(through.told) > 1)  # said a moment after the store is used again
     assert [phase for phase, _ in through.told] == ["degraded", "live"]
     assert [event.seq for event in through.out] == list(range(1, 3002))
     through.close()

@@ -248,8 +248,11 @@ class MemoryDesk:
 
 
 def stored_alerts(inside: Inside) -> list[Kept]:
-    """Return the latest alerts of the event store, the newest first; none where there is no store."""
-    if inside.store is None:
+    """Return the latest alerts of the event store, the newest first; none where there is no store.
+
+    Nor where a full or read-only disk has let nobody make the file yet: nothing is lacking, and the store says so.
+    """
+    if inside.store is None or not _begun(inside.store.path):
         return []
     try:
         with Reader(inside.store.path) as reader:
@@ -264,6 +267,10 @@ def stored_alerts(inside: Inside) -> list[Kept]:
         )
         for one in known
     ]
+
+
+def _begun(store: Path) -> bool:
+    return store.exists() and store.stat().st_size > 0
 
 
 def store_acknowledgement(inside: Inside, alert_id: str, acknowledgement: Acknowledgement) -> None:

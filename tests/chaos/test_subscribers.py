@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from streamdet.store.reader import Reader
+from tests.streamdet.disks import small_disk, stuff
 
 from .daemon import DEMO, Daemon, Listener, check_complete, check_store, stored
 from .outage import run as run_outage
@@ -115,18 +114,11 @@ def test_a_slow_subscriber_gets_everything_and_slows_nothing(daemon: Daemon) -> 
 
 
 def test_a_full_disk_under_a_listening_daemon(daemon: Daemon, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "disk", "1m") as disk:
         daemon.store = disk / "events.db"
         daemon.start(*SOURCES)
         daemon.wait_for(lambda event: event["type"] == "score")
-        filler = disk / "filler"
-        with suppress(OSError):
-            filler.write_bytes(b"x" * (1 << 20))
+        filler = stuff(disk)
         worse = daemon.wait_for(lambda event: event["type"] == "state" and event["stream"] == "*")
         assert (worse["phase"], "full" in worse["reason"]) == ("degraded", True)
         went_on = len(daemon.printed)
@@ -143,8 +135,6 @@ def test_a_full_disk_under_a_listening_daemon(daemon: Daemon, tmp_path: Path) ->
         kept = stored(daemon.store)
         for event in daemon.printed:
             assert json.loads(kept[event["stream"]][event["seq"]]) == event
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_a_webhook_that_answers_500_and_a_kill_meanwhile_lose_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from trainer.audit.scan import scan
 from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
-from trainer.metrics import auc, bootstrap, eer, mean_group_eer, stratum_weights, summary
+from trainer.metrics import auc, balanced, bootstrap, eer, mean_group_eer, stratum_weights, summary
 from trainer.scoring import Array
 
 SECONDS = 10.0  # of a clip; features of more would be the same
@@ -86,12 +86,6 @@ def judge(train: Described, test: Described, *, seed: int = 0, draws: int = 500)
             },
         }
     return results
-
-
-def balanced(labels: np.ndarray, weights: Array) -> Array:
-    """Scale ``weights`` such that both classes weigh the same and the mean is 1."""
-    share = np.where(labels == 1, weights[labels == 1].sum(), weights[labels == 0].sum())
-    return np.asarray(weights / share * len(labels) / 2.0)
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

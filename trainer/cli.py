@@ -169,6 +169,9 @@ def fit(
         Path | None, typer.Option(help="What a teacher says of the clips: `trainer data teach`.")
     ] = None,
     imitation: Annotated[float, typer.Option(help="Weight of the teacher's term.")] = 1.0,
+    verdict: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of a label that is the teacher's verdict instead.")
+    ] = 0.0,
     augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
     without: Without = None,
     exclude_family: WithoutFamily = None,
@@ -211,6 +214,7 @@ def fit(
         rate=rate,
         contrastive=supcon,
         imitation=imitation,
+        verdict=verdict,
         selection=Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ())),
         augment=augment,
         without=tuple(s for s in left_out if s in FrameAugment.STEPS),

@@ -33,7 +33,7 @@ from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.feed import Feed, Selection
 from trainer.data.manifest import Clip
-from trainer.losses import contrastive_loss, imitation_loss, window_loss
+from trainer.losses import contrastive_loss, imitation_loss, softened, window_loss
 from trainer.models.pupil import Pupil
 from trainer.models.resnet import CausalResNet
 from trainer.place import Amp, Device, Place, joined, launched
@@ -63,6 +63,7 @@ class FitConfig:
     column_share: float = 0.2
     contrastive: float = 0.0
     imitation: float = 1.0
+    verdict: float = 0.0
     dropout: float = 0.1
     average: float = 0.999
     selection: Selection = field(default_factory=Selection)
@@ -101,7 +102,8 @@ Report = Callable[[Progress], None]
 class Task:
     """A run: options, feature cache, folder for what comes out, validation clips, and log-mels of noise to mix in.
 
-    ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels.
+    ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
+    whose verdicts take the share ``verdict`` of the labels.
     """
 
     config: FitConfig
@@ -207,10 +209,11 @@ class Fit:
 
     def _loss(self, batch: Batch) -> Tensor:
         config = self.config
-        features, mask, labels, targets = self.place.tensors(batch)
+        features, mask, labels, targets, verdicts = self.place.tensors(batch)
+        wanted = softened(labels, verdicts, config.verdict)
         with self.place.autocast():
             columns, embedding, guess = self._parallel(features, mask)
-        loss = window_loss(columns, mask, labels, smoothing=config.smoothing, column_share=config.column_share)
+        loss = window_loss(columns, mask, wanted, smoothing=config.smoothing, column_share=config.column_share)
         if config.contrastive > 0.0:
             loss = loss + config.contrastive * contrastive_loss(embedding, mask, labels)
         if targets.shape[1]:

@@ -30,6 +30,16 @@ def imitation_loss(guess: Tensor, targets: Tensor) -> Tensor:
     return (missing * known).sum() / known.sum().clamp(min=1)
 
 
+def softened(labels: Tensor, verdicts: Tensor, share: float) -> Tensor:
+    """Labels ``[rows]`` of which ``share`` is a teacher's verdict (a probability), where that is not NaN.
+
+    What the teacher finds hard to tell the network need not tell either: G. Hinton et al., "Distilling the Knowledge in
+    a Neural Network", 2015.
+    """
+    known = torch.isfinite(verdicts)
+    return torch.where(known, (1.0 - share) * labels + share * verdicts.nan_to_num(), labels)
+
+
 def contrastive_loss(embedding: Tensor, mask: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss on mean embeddings (P. Khosla et al., NeurIPS 2020, equation 2).
 

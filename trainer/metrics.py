@@ -77,6 +77,12 @@ def stratum_weights(strata: Sequence[str], exponent: float = 0.5) -> Array:
     return np.asarray(count.astype(np.float64) ** (exponent - 1.0))[index]
 
 
+def balanced(labels: np.ndarray, weights: Array) -> Array:
+    """Scale ``weights`` such that both classes weigh the same and the mean is 1."""
+    share = np.where(labels == 1, weights[labels == 1].sum(), weights[labels == 0].sum())
+    return np.asarray(weights / share * len(labels) / 2.0)
+
+
 def group_eers(scores: Array, labels: Array, strata: Sequence[str], least: int = 3) -> dict[str, float]:
     """EER of each stratum with ``least`` items or more: a family against all human items, a source against all others.
 
@@ -157,9 +163,9 @@ def cllr(llr: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | Non
 def min_cllr(scores: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Cllr after the best monotone calibration, by pooling adjacent violators: what discrimination alone costs."""
     s, y, w = _checked(scores, labels, weights)
-    balanced = np.where(y > 0, w / w[y > 0].sum(), w / w[y == 0].sum())
+    even = np.where(y > 0, w / w[y > 0].sum(), w / w[y == 0].sum())
     order = np.argsort(s, kind="stable")
-    ordered, target, weight = s[order], y[order], balanced[order]
+    ordered, target, weight = s[order], y[order], even[order]
     _, tie = np.unique(ordered, return_inverse=True)
     total = np.bincount(tie, weight)
     rate = isotonic_regression(np.bincount(tie, weight * target) / total, sample_weight=total)[tie]

@@ -38,11 +38,10 @@ class Place:
         """Context in which a network computes in mixed precision."""
         return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
-    def tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features, mask, labels and a teacher's targets of a batch on the device."""
-        parts = (torch.from_numpy(part) for part in (batch.features, batch.mask, batch.labels, batch.targets))
-        features, mask, labels, targets = (part.to(self.device, non_blocking=True) for part in parts)
-        return features, mask, labels, targets
+    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Features, mask, labels, and a teacher's targets and verdicts of a batch on the device."""
+        parts = (batch.features, batch.mask, batch.labels, batch.targets, batch.verdicts)
+        return tuple(torch.from_numpy(part).to(self.device, non_blocking=True) for part in parts)
 
     def parallel(self, network: nn.Module, *, compiled: bool) -> nn.Module:
         """Wrap ``network`` for training: gradients are averaged over the processes, and the code is compiled."""

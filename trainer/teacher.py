@@ -8,12 +8,16 @@ Network", 2015; with features as targets, A. Romero et al., "FitNets", ICLR 2015
 The teacher is the convolutional front of Distill-MOS (B. Stahl and H. Gamper, "Distillation and Pruning for Scalable
 Self-Supervised Representation-Based Speech Quality Assessment", 2025, MIT licence), itself distilled from wav2vec 2.0
 XLS-R: mean and standard deviation over time of its 1,024 outputs. It is needed to make targets, never afterwards.
+
+Its *verdict* on a clip is what a logistic regression on those numbers says: too simple to learn sources by heart, it
+errs in training about as often as elsewhere, so a network may learn from its doubts too.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,6 +25,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,12 +37,14 @@ from streamdet.features.logmel import FloatArray
 from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
+from trainer.metrics import auc, balanced, stratum_weights
 
 RATE = 16_000
 SAMPLES = 4 * RATE  # of a clip: its middle, or the clip again and again
 SHORTEST = RATE // 2
 ROWS = 8  # clips a call
 WINDOW, HOP = 320, 160
+STRENGTH = 3e-4  # inverse of the regularisation: the best of five on validation clips
 INSTALL = "pip install --no-deps 'distillmos>=0.9,<0.10'"
 
 
@@ -97,15 +107,27 @@ def piece(samples: FloatArray) -> FloatArray:
     return np.resize(samples[begin : begin + SAMPLES], SAMPLES)
 
 
-def describe_clips(clips: Sequence[Clip], out: Path, advance: Callable[[], None] = lambda: None) -> dict[str, str]:
-    """Write the targets of ``clips`` to ``out`` (NPZ); returns the clips that were skipped, each with the reason.
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What :func:`describe_clips` did: clips described, those skipped with the reason, and AUC of the verdicts.
+
+    ``auc`` is over sources that the regression was not fitted on, in turn; NaN where there are not enough.
+    """
+
+    described: int
+    skipped: dict[str, str]
+    auc: float
+
+
+def describe_clips(clips: Sequence[Clip], out: Path, advance: Callable[[], None] = lambda: None) -> Lesson:
+    """Write targets of ``clips``, and the verdicts that follow from them, to ``out`` (NPZ).
 
     Raises:
         DataError: no clip could be read.
         DependencyError: the teacher is not installed.
     """
     teacher, skipped = Teacher(), dict[str, str]()
-    names: list[str] = []
+    kept: list[Clip] = []
     described: list[FloatArray] = []
     for at in range(0, len(clips), ROWS):
         batch = clips[at : at + ROWS]
@@ -120,17 +142,48 @@ def describe_clips(clips: Sequence[Clip], out: Path, advance: Callable[[], None]
                 skipped[clip.id] = f"{clip.path}: shorter than {SHORTEST / RATE} s, or not finite"
                 continue
             pieces.append(piece(samples))
-            names.append(clip.id)
+            kept.append(clip)
         if pieces:
             described.append(teacher.describe(np.stack(pieces)))
         for _ in batch:
             advance()
-    if not names:
+    if not kept:
         raise DataError(f"no clip could be read; the first: {next(iter(skipped.values()), 'there is none')}")
     partial = out.with_suffix(".tmp.npz")
-    np.savez(partial, clips=np.array(names), targets=np.concatenate(described).astype(np.float16))
+    targets = np.concatenate(described)
+    said, figure = judged(targets, kept)
+    names = np.array([clip.id for clip in kept])
+    np.savez(partial, clips=names, targets=targets.astype(np.float16), verdicts=said)
     partial.replace(out)
-    return skipped
+    return Lesson(len(kept), skipped, figure)
+
+
+def judged(targets: FloatArray, clips: Sequence[Clip], folds: int = 5) -> tuple[FloatArray, float]:
+    """Verdicts on ``clips`` by a regression on their ``targets``, and its AUC over parts that share no source.
+
+    Each family weighs the same, as does each human clip, and both classes. Verdicts are probabilities ``[clips]``, all
+    NaN where one class is missing.
+    """
+    labels = np.array([clip.label for clip in clips])
+    if len(set(labels)) < 2:
+        return np.full(len(clips), np.nan, np.float32), np.nan
+    weights = balanced(labels, stratum_weights([clip.family if clip.label else "" for clip in clips], exponent=0.0))
+    said = _regression(targets, labels, weights).predict_proba(targets)[:, 1].astype(np.float32)
+    sources = [clip.source for clip in clips]
+    if len(set(sources)) < folds:
+        return said, np.nan
+    unheard = np.full(len(clips), np.nan)
+    for known, rest in GroupKFold(folds).split(targets, labels, sources):
+        if len(set(labels[known])) == 2:
+            part = _regression(targets[known], labels[known], weights[known])
+            unheard[rest] = part.decision_function(targets[rest])
+    heard = np.isfinite(unheard)
+    return said, auc(unheard[heard], labels[heard].astype(np.float64), weights[heard])
+
+
+def _regression(targets: FloatArray, labels: np.ndarray, weights: np.ndarray) -> Pipeline:
+    line = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=300))
+    return line.fit(targets, labels, logisticregression__sample_weight=weights)
 
 
 class Targets:
@@ -144,12 +197,15 @@ class Targets:
         try:
             with np.load(path) as stored:
                 names, targets = stored["clips"], stored["targets"].astype(np.float32)
+                verdicts = stored["verdicts"] if "verdicts" in stored else np.full(len(names), np.nan, np.float32)
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path}: not the targets of `trainer data teach`: {error}") from error
-        if not len(names) or targets.shape[:1] != names.shape or not np.isfinite(targets).all():
+        fits = len(names) > 0 and targets.shape[:1] == names.shape == verdicts.shape
+        if not fits or not np.isfinite(targets).all():
             raise DataError(f"{path}: not the targets of `trainer data teach`: names and numbers do not fit together")
         deviation = targets.std(axis=0)
         self._targets = (targets - targets.mean(axis=0)) / np.maximum(deviation, 1e-6)
+        self._verdicts = verdicts.astype(np.float32)
         self._rows = {str(name): row for row, name in enumerate(names)}
         self.size = int(targets.shape[1])
 
@@ -158,8 +214,15 @@ class Targets:
 
     def of(self, clips: Sequence[str]) -> FloatArray:
         """``[clips, size]``; NaN in the rows of clips that the teacher was not asked about."""
-        result = np.full((len(clips), self.size), np.nan, np.float32)
+        return self._picked(self._targets, clips)
+
+    def verdicts(self, clips: Sequence[str]) -> FloatArray:
+        """Probability of spoof ``[clips]``; NaN for clips that the teacher was not asked about."""
+        return self._picked(self._verdicts, clips)
+
+    def _picked(self, values: FloatArray, clips: Sequence[str]) -> FloatArray:
+        result = np.full((len(clips), *values.shape[1:]), np.nan, np.float32)
         for row, clip in enumerate(clips):
             if (at := self._rows.get(clip)) is not None:
-                result[row] = self._targets[at]
+                result[row] = values[at]
         return result

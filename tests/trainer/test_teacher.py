@@ -21,11 +21,12 @@ from trainer.data.errors import DataError
 from trainer.data.feed import Feed, Selection
 from trainer.data.manifest import Clip, read_manifest
 from trainer.fit import Task
-from trainer.losses import imitation_loss
+from trainer.losses import imitation_loss, softened
+from trainer.metrics import auc
 from trainer.models.pupil import Pupil
-from trainer.models.resnet import CausalResNet
+from trainer.models.resnet import CausalResNet, pool
 from trainer.shape import FrameAugment
-from trainer.teacher import RATE, SAMPLES, Targets, Teacher, describe_clips, piece
+from trainer.teacher import RATE, SAMPLES, Targets, Teacher, describe_clips, judged, piece
 
 INSTALLED = importlib.util.find_spec("distillmos") is not None
 needs_teacher = pytest.mark.skipif(not INSTALLED, reason="distillmos, whose weights the teacher has, is not installed")
@@ -92,6 +93,63 @@ def test_imitation_counts_known_rows_only() -> None:
     assert float(imitation_loss(guess, torch.full((3, 2), float("nan"))).detach()) == 0.0
 
 
+def test_verdict_takes_its_share_of_a_known_label() -> None:
+    labels, verdicts = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.4, 0.5, float("nan")])
+    torch.testing.assert_close(softened(labels, verdicts, 0.5), torch.tensor([0.7, 0.25, 1.0]))
+    torch.testing.assert_close(softened(labels, verdicts, 0.0), labels)
+
+
+def described(number: int, source: str, label: int) -> Clip:
+    family = f"family {source}" if label else ""
+    return Clip(f"c{number}", Path(), label, family=family, source=source)
+
+
+def test_verdicts_follow_from_the_targets_and_are_judged_on_other_sources() -> None:
+    rng = np.random.default_rng(3)
+    clips = [described(n, f"s{n % 6}", (n // 6) % 2) for n in range(240)]
+    labels = np.array([c.label for c in clips], np.float32)
+    telling = labels[:, None] + 0.3 * rng.normal(size=(240, 4)).astype(np.float32)
+    verdicts, figure = judged(telling, clips)
+    assert auc(verdicts, labels) > 0.99
+    assert figure > 0.99
+    assert 0.0 < verdicts.min() < verdicts.max() < 1.0
+    by_source = np.array([int(c.source[1]) for c in clips])
+    shifted = np.eye(6, dtype=np.float32)[by_source] * (2.0 * labels[:, None] - 1.0) * np.array([1, -1, 1, -1, 1, -1])
+    learnt, on_others = judged(shifted.astype(np.float32), clips)  # each source gives itself away in a way of its own
+    assert auc(learnt, labels) > 0.99
+    assert on_others == pytest.approx(0.5)
+
+
+def test_without_both_classes_or_enough_sources_there_is_no_verdict_or_no_figure() -> None:
+    targets = np.random.default_rng(4).normal(size=(12, 3)).astype(np.float32)
+    alone, figure = judged(targets, [described(n, f"s{n}", 0) for n in range(12)])
+    assert np.isnan(alone).all()
+    assert np.isnan(figure)
+    verdicts, figure = judged(targets, [described(n, f"s{n % 3}", n % 2) for n in range(12)])
+    assert np.isfinite(verdicts).all()
+    assert np.isnan(figure)
+
+
+def test_network_follows_verdicts_where_labels_say_the_opposite(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    path = loud_and_label(clips, tmp_path / "t.npz")
+    with np.load(path) as stored:
+        opposite = np.array([0.02 if c.label else 0.98 for c in clips], np.float32)
+        np.savez(path, **stored, verdicts=opposite)
+    store = FeatureCache(cache)
+    cropper = Cropper(store.config, FrameAugment([], strength=0.0), shortest=96, longest=96)
+    for share, follows in ((0.0, False), (1.0, True)):
+        out = tmp_path / f"run {share}"
+        train(Task(replace(CONFIG, imitation=0.0, verdict=share), cache, out, teacher=path))
+        network = CausalResNet.from_checkpoint(out / "last.pt").train()
+        feed = Feed(store, cropper, Selection(), size=64, seed=9, targets=Targets(path))
+        feed.refresh()
+        batch = feed[0]
+        with torch.no_grad():
+            scores = pool(network(torch.from_numpy(batch.features))[0], torch.from_numpy(batch.mask)).numpy()
+        assert (auc(scores, batch.labels) < 0.5) is follows
+
+
 def test_network_learns_what_the_teacher_says_and_leaves_the_head_behind(
     manifest: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -143,8 +201,8 @@ def test_teacher_hears_what_is_done_to_a_clip_and_lists_what_it_cannot_read(mani
     (tmp_path / "bad.flac").write_bytes(b"no sound")
     soundfile.write(tmp_path / "short.wav", np.zeros(1000), RATE)
     bad = [replace(clips[0], id=name, path=tmp_path / name) for name in ("bad.flac", "short.wav")]
-    skipped = describe_clips([*clips, *bad], tmp_path / "t.npz")
-    assert set(skipped) == {"bad.flac", "short.wav"}
+    lesson = describe_clips([*clips, *bad], tmp_path / "t.npz")
+    assert (lesson.described, set(lesson.skipped)) == (6, {"bad.flac", "short.wav"})
     targets = Targets(tmp_path / "t.npz")
     assert (len(targets), targets.size) == (6, 2048)
     rng = np.random.default_rng(0)

@@ -22,12 +22,14 @@ class Batch:
     """Network input ``features [rows, frames, mels]``, ``mask [rows, columns]`` of columns that hold audio, labels.
 
     ``targets [rows, size]`` is what a teacher says of the clips; rows it says nothing of are NaN, no teacher is size 0.
+    ``verdicts [rows]`` is the probability that follows from it, NaN where there is none.
     """
 
     features: FloatArray
     mask: npt.NDArray[np.bool_]
     labels: FloatArray
     targets: FloatArray
+    verdicts: FloatArray
 
 
 class Cropper:
@@ -60,8 +62,8 @@ class Cropper:
         features = normalise(self._level, self._augment.raw(crops, rng))[:, before:]
         mask = columns_mask(valid, hops, self._hop)
         labels = np.array([e.label for e in entries], np.float32)
-        targets = np.empty((len(entries), 0), np.float32)
-        return Batch(self._augment.masks(np.ascontiguousarray(features), rng), mask, labels, targets)
+        targets, verdicts = np.empty((len(entries), 0), np.float32), np.full(len(entries), np.nan, np.float32)
+        return Batch(self._augment.masks(np.ascontiguousarray(features), rng), mask, labels, targets, verdicts)
 
 
 def stack(clips: Sequence[HalfArray], frames: int, before: int, rng: Rng) -> tuple[FloatArray, npt.NDArray[np.intp]]:

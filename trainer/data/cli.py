@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,10 +126,12 @@ def teach(
 
     clips = read_manifests(manifests, "train")
     with stage("listening", len(clips)) as advance:
-        skipped = describe_clips(clips, out, advance)
-    for name, why in sorted(skipped.items()):
+        lesson = describe_clips(clips, out, advance)
+    for name, why in sorted(lesson.skipped.items()):
         console.print(f"skipped {name}: {why}", highlight=False, markup=False)
-    typer.echo(f"{out}: {len(clips) - len(skipped)} clips described, {len(skipped)} skipped")
+    typer.echo(f"{out}: {lesson.described} clips described, {len(lesson.skipped)} skipped")
+    if not math.isnan(lesson.auc):
+        typer.echo(f"a logistic regression on it, on sources it was not fitted on: AUC {lesson.auc:.3f}")
 
 
 def register(app: typer.Typer, data: typer.Typer) -> None:

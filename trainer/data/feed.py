@@ -96,7 +96,10 @@ class Feed(Dataset[Batch]):
         assert self._sampler is not None
         entries = [self.entries[i] for i in self._sampler.draw(rng, self._size)]
         batch = self._cropper.draw(entries, rng)
-        return replace(batch, targets=self._targets.of([e.clip for e in entries])) if self._targets else batch
+        if self._targets is None:
+            return batch
+        clips = [e.clip for e in entries]
+        return replace(batch, targets=self._targets.of(clips), verdicts=self._targets.verdicts(clips))
 
     def steps(self, first: int, workers: int) -> Iterator[Batch]:
         """Batches from step ``first`` on without end, ``workers`` processes working ahead (0: none)."""

@@ -9,8 +9,8 @@ The teacher is the convolutional front of Distill-MOS (B. Stahl and H. Gamper, "
 Self-Supervised Representation-Based Speech Quality Assessment", 2025, MIT licence), itself distilled from wav2vec 2.0
 XLS-R: mean and standard deviation over time of its 1,024 outputs. It is needed to make targets, never afterwards.
 
-Its *verdict* on a clip is what a logistic regression on those numbers says: too simple to learn sources by heart, it
-errs in training about as often as elsewhere, so a network may learn from its doubts too.
+Its *verdict* on a clip is what a logistic regression on those numbers says: it knows fewer clips by heart than a network
+does, so its doubts may teach more than the certainty of a label.
 """
 
 from __future__ import annotations
@@ -178,6 +178,8 @@ def judged(targets: FloatArray, clips: Sequence[Clip], folds: int = 5) -> tuple[
             part = _regression(targets[known], labels[known], weights[known])
             unheard[rest] = part.decision_function(targets[rest])
     heard = np.isfinite(unheard)
+    if len(set(labels[heard])) < 2:
+        return said, np.nan
     return said, auc(unheard[heard], labels[heard].astype(np.float64), weights[heard])
 
 
@@ -206,6 +208,7 @@ class Targets:
         deviation = targets.std(axis=0)
         self._targets = (targets - targets.mean(axis=0)) / np.maximum(deviation, 1e-6)
         self._verdicts = verdicts.astype(np.float32)
+        self.has_verdicts = bool(np.isfinite(self._verdicts).any())
         self._rows = {str(name): row for row, name in enumerate(names)}
         self.size = int(targets.shape[1])
 

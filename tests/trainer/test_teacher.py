@@ -150,6 +150,20 @@ def test_network_follows_verdicts_where_labels_say_the_opposite(manifest: Path, 
         assert (auc(scores, batch.labels) < 0.5) is follows
 
 
+def test_verdicts_that_are_not_there_are_asked_for(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    path = loud_and_label(read_manifest(manifest, "train"), tmp_path / "t.npz")  # as a teacher without verdicts writes
+    for teacher, named in ((path, r"t\.npz"), (None, "no teacher")):
+        with pytest.raises(DataError, match=f"{named}: holds no verdicts.*trainer data teach"):
+            train(Task(replace(CONFIG, verdict=0.5), cache, tmp_path / "run", teacher=teacher))
+
+
+def test_human_speech_of_one_source_alone_gives_verdicts_without_a_figure() -> None:
+    targets = np.random.default_rng(5).normal(size=(60, 3)).astype(np.float32)
+    verdicts, figure = judged(targets, [described(n, f"s{n % 6}", int(n % 6 > 0)) for n in range(60)])
+    assert np.isfinite(verdicts).all()
+    assert np.isnan(figure)
+
+
 def test_network_learns_what_the_teacher_says_and_leaves_the_head_behind(
     manifest: Path, cache: Path, tmp_path: Path
 ) -> None:

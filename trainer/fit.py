@@ -139,8 +139,8 @@ class Fit:
         targets = Targets(task.teacher) if task.teacher else None
         if config.verdict > 0.0 and not (targets and targets.has_verdicts):
             raise DataError(
-                f"{task.teacher or 'no teacher'}: holds no verdicts to take the place of labels; make a file of clips of "
-                "both classes by `trainer data teach` and give it as the teacher"
+                f"{task.teacher or 'no teacher'}: holds no verdicts to take the place of labels; make a file of clips "
+                "of both classes by `trainer data teach` and give it as the teacher"
             )
         self._pupil = Pupil(self.network, targets.size if targets else 0).to(place.device)
         self._optimizer = torch.optim.AdamW(parameter_groups(self._pupil, config.weight_decay), lr=config.rate)

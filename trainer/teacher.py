@@ -9,8 +9,8 @@ The teacher is the convolutional front of Distill-MOS (B. Stahl and H. Gamper, "
 Self-Supervised Representation-Based Speech Quality Assessment", 2025, MIT licence), itself distilled from wav2vec 2.0
 XLS-R: mean and standard deviation over time of its 1,024 outputs. It is needed to make targets, never afterwards.
 
-Its *verdict* on a clip is what a logistic regression on those numbers says: it knows fewer clips by heart than a network
-does, so its doubts may teach more than the certainty of a label.
+Its *verdict* on a clip is what a logistic regression on those numbers says: it knows fewer clips by heart than a
+network does, so its doubts may teach more than the certainty of a label.
 """
 
 from __future__ import annotations

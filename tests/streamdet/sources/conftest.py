@@ -66,6 +66,11 @@ class Reader(threading.Thread):
     def statuses(self, stream: str | None = None) -> list[Status]:
         return [item for item in list(self.items) if isinstance(item, Status) and stream in (None, item.stream)]
 
+    def phase(self) -> str:
+        """Of the status that came last; empty while none has."""
+        statuses = self.statuses()
+        return statuses[-1].phase if statuses else ""
+
     def ends(self) -> list[End]:
         return [item for item in list(self.items) if isinstance(item, End)]
 

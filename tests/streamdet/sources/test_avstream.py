@@ -136,7 +136,7 @@ def test_a_station_that_goes_and_comes_back(read: Read, station: Callable[..., R
     descriptors = psutil.Process().num_fds()
     for kill in (signal.SIGKILL, signal.SIGSTOP):  # a crash, and a hang
         os.kill(pid, kill)
-        reader.wait(lambda r: r.statuses()[-1].phase == "recovering", 30)
+        reader.wait(lambda r: r.phase() == "recovering", 30)
         heard = reader.heard()
         reader.wait(lambda r, heard=heard: r.heard() > heard + RATE // 2, 60)
         assert [child.pid for child in children()] != [pid]
@@ -180,7 +180,7 @@ def test_rtsp_from_ffmpeg_which_is_killed_and_started_again(
         assert sender is not None
         sender.kill()
         sender.wait()
-        reader.wait(lambda r: r.statuses()[-1].phase == "recovering", 30)
+        reader.wait(lambda r: r.phase() == "recovering", 30)
     assert {block.rate for block in reader.blocks()} == {8000}
     assert any("pcm_mulaw at 8000 Hz" in status.reason for status in reader.statuses())
     assert correlation(reader.sound()[:8000], soxr.resample(speech[RATE : 3 * RATE], RATE, 8000)) > 0.95

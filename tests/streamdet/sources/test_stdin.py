@@ -162,7 +162,7 @@ def test_bad_samples_are_degraded_and_then_forgiven(read: Read, pipe: Pipe, monk
     reading, writing = pipe
     reader = read(StdinSource(rate=8000, pcm_format="f32le", descriptor=reading))
     os.write(writing, np.full(960, np.nan, "<f4").tobytes())
-    reader.wait(lambda r: r.statuses()[-1].phase == "degraded")
+    reader.wait(lambda r: r.phase() == "degraded")
     time.sleep(0.4)
     os.write(writing, np.zeros(960, "<f4").tobytes())
     reader.wait(lambda r: r.heard() == 1920)

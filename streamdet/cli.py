@@ -730,3 +730,7 @@ def _sources(settings: Config, uris: list[str], devices: list[str], *, demo: boo
     if demo:
         named.append(f"file:{resources.files('streamdet') / 'demo' / 'demo.flac'}")
     return make_sources(settings, named, speed=speed)
+
+
+if __name__ == "__main__":
+    main()

@@ -48,10 +48,9 @@ def _webhooks(config: Config) -> list[Sink]:
         host = urlsplit(section.url).hostname
         hosts[host] += 1
         addresses[section.url] += 1
-        again = addresses[
-            section.url
-        ]  # one address may be told of alerts and of states apart, each with its own outbox
-        outbox = _outbox(config, f"webhook-{section.url}" + (f"#{again}" if again > 1 else ""))
+        again = addresses[section.url]  # one may be told of alerts and of states apart, each with its own outbox
+        name = f"webhook-{section.url}" + (f"#{again}" if again > 1 else "")
+        outbox = _outbox(config, name, shown=f"webhook-{host}")  # an address may hold a secret, which no log shows
         sinks.append(WebhookSink(section, outbox, number=hosts[host]))
     return sinks
 
@@ -72,11 +71,12 @@ def _messages(config: Config) -> Sink:
     return MessageSink(config.notify, _outbox(config, "notify"))
 
 
-def _outbox(config: Config, name: str) -> Outbox:
+def _outbox(config: Config, name: str, *, shown: str | None = None) -> Outbox:
     """Open the outbox of one sink beside the event store; without a store it lives in memory, which is said."""
     store = store_path(config)
     if store is None:
-        log.warning("outbox_in_memory", sink=name, reason="no event store: what is undelivered at the end is lost")
+        reason = "no event store: what is undelivered at the end is lost"
+        log.warning("outbox_in_memory", sink=shown or name, reason=reason)
         return Outbox(None)
     folder: Path = store.parent / "outbox"
     stem = f"{name.split('/', maxsplit=1)[0].split(':', maxsplit=1)[0]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

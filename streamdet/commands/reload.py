@@ -55,5 +55,7 @@ def _listens(pid: int) -> bool:
         words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    named = any("streamdet" in word for word in words[: words.index("listen")]) if "listen" in words else False
-    return named and any(word in ("-c", "--config") or word.startswith("--config=") for word in words)
+    program = words[: words.index("listen")] if "listen" in words else []
+    # Not what started it (timeout, sudo, a shell), whose command line holds the same words.
+    runs = Path(words[0]).name.startswith(("python", "streamdet")) and any("streamdet" in word for word in program)
+    return runs and any(word in ("-c", "--config") or word.startswith("--config=") for word in words)

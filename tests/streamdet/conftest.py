@@ -28,7 +28,7 @@ def hops(seconds: float) -> int:
 
 def streamdet(*arguments: str | Path) -> list[str]:
     """The command as a user would type it, with this Python."""
-    return [sys.executable, "-c", "from streamdet.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-m", "streamdet", *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -143,12 +144,20 @@ def test_a_running_process_takes_over_what_changed(
     assert {event["lost"] for event in kept if event["type"] == "score"} == {0.0}
 
 
-def test_a_process_that_is_no_listen_gets_no_signal(run: Run) -> None:
-    other = subprocess.Popen(["sleep", "60"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sleep", "60"],
+        # What started a listen has the same words in its command line.
+        ["timeout", "60", sys.executable, "-c", "import time; time.sleep(60)", "streamdet", "listen", "-c", "a.toml"],
+    ],
+)
+def test_a_process_that_is_no_listen_gets_no_signal(run: Run, command: list[str]) -> None:
+    other = subprocess.Popen(command)
     try:
         done = run("reload", str(other.pid))
         assert (done.returncode, other.poll()) == (2, None)
         assert "nothing was sent" in done.stderr
     finally:
-        other.kill()
+        other.terminate()
         other.wait()

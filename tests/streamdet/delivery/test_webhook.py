@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamdet.config import Config, StoreSection, WebhookSection
 from streamdet.delivery.outbox import Outbox
@@ -110,3 +111,12 @@ def test_webhooks_on_one_host_have_names_and_outboxes_of_their_own(tmp_path: Pat
         sink.close()
     assert names == ["webhook-127.0.0.1", "webhook-127.0.0.1-2", "webhook-localhost", "webhook-127.0.0.1-3"]
     assert len(list((tmp_path / "outbox").glob("*.db"))) == 4
+
+
+def test_no_log_shows_an_address_which_may_hold_a_secret() -> None:
+    hook = WebhookSection(url="http://user:word@127.0.0.1:1/services/TOKEN?sig=abc")
+    with capture_logs() as logs:
+        (sink,) = outbound_sinks(Config(webhook=(hook,), journal=False))
+    sink.close()
+    assert [entry["sink"] for entry in logs if entry["event"] == "outbox_in_memory"] == ["webhook-127.0.0.1"]
+    assert not any(secret in str(logs) for secret in ("word", "TOKEN", "abc"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
 from typing import cast
 
 import av
@@ -21,6 +22,7 @@ import soxr
 from av.audio.codeccontext import AudioCodecContext
 from scipy import signal
 
+from streamdet.audio.conceal import HISTORY_SECONDS, conceal
 from streamdet.features.logmel import FloatArray
 
 RATE = 16_000
@@ -60,11 +62,21 @@ def codec_available(codec: Codec) -> bool:
     return True
 
 
-def round_trip(samples: FloatArray, codec: Codec, bit_rate: int, rate: int, lose: Sequence[bool] = ()) -> FloatArray:
+def round_trip(
+    samples: FloatArray,
+    codec: Codec,
+    bit_rate: int,
+    rate: int,
+    lose: Sequence[bool] = (),
+    *,
+    concealed: bool = False,
+) -> FloatArray:
     """Encode and decode ``samples`` (16 kHz float32); packet ``i`` is dropped where ``lose[i % len(lose)]``.
 
-    A dropped packet leaves silence where the decoder has no concealment of its own. The result is as long as the
-    input; the codec's delay shifts it.
+    What a dropped packet held becomes silence, or, where ``concealed``, what the run time puts in its place
+    (:mod:`streamdet.audio.conceal`). Either is put in after decoding, as FFmpeg's decoders have no way to be told of a
+    loss: those whose packets depend on each other stay exact after it. The result is as long as the input; the codec's
+    delay shifts it.
     """
     narrow = soxr.resample(samples, RATE, rate) if rate != RATE else samples
     encoder = cast(AudioCodecContext, av.CodecContext.create(codec.encoder, "w"))
@@ -83,16 +95,28 @@ def round_trip(samples: FloatArray, codec: Codec, bit_rate: int, rate: int, lose
         for p in encoder.encode(frame)
     ]
     packets += encoder.encode(None)
-    pieces: list[FloatArray] = []
+    pieces: list[tuple[bool, FloatArray]] = []
     for number, packet in enumerate(packets):
-        decoded = [_plain(frame) for frame in decoder.decode(packet)]
         lost = len(lose) > 0 and lose[number % len(lose)]
-        pieces.extend(np.zeros_like(piece) if lost else piece for piece in decoded)
-    pieces.extend(_plain(frame) for frame in decoder.decode(None))
+        pieces.extend((lost, _plain(frame)) for frame in decoder.decode(packet))
+    pieces.extend((False, _plain(frame)) for frame in decoder.decode(None))
     out_rate = decoder.sample_rate or rate
-    wide = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    wide = _with_losses(pieces, out_rate, concealed=concealed)
     wide = soxr.resample(wide, out_rate, RATE) if out_rate != RATE else wide
     return _fit(wide, len(samples))
+
+
+def _with_losses(pieces: Sequence[tuple[bool, FloatArray]], rate: int, *, concealed: bool) -> FloatArray:
+    """Join decoded ``pieces``, each with whether it is lost; losses in a row are one gap."""
+    joined = np.concatenate([piece for _, piece in pieces]) if pieces else np.zeros(0, np.float32)
+    end = 0
+    for lost, gap in groupby(pieces, key=lambda piece: piece[0]):
+        begin, end = end, end + sum(len(piece) for _, piece in gap)
+        if lost:
+            history = joined[max(0, begin - int(HISTORY_SECONDS * rate)) : begin]
+            made = conceal(history, end - begin, rate, joined[end:]) if concealed else np.empty(0, np.float32)
+            joined[begin:end] = _fit(made, end - begin)
+    return joined
 
 
 def _frames(samples: FloatArray, layout: str, rate: int, size: int) -> list[av.AudioFrame]:
@@ -260,7 +284,8 @@ class WaveAugment:
         lose: Sequence[bool] = ()
         if rng.random() < 0.3 and codec.encoder in (*TELEPHONE, "libopus"):
             lose = list(rng.random(997) < rng.uniform(0.0, 0.2))
-        return round_trip(scaled, codec, int(rng.choice(codec.bit_rates)), int(rng.choice(codec.rates)), lose)
+        bit_rate, rate = int(rng.choice(codec.bit_rates)), int(rng.choice(codec.rates))
+        return round_trip(scaled, codec, bit_rate, rate, lose, concealed=bool(rng.random() < 0.5))
 
     def _silence(self, samples: FloatArray, rng: Rng) -> FloatArray:
         before, after = rng.integers(0, RATE * 4 // 5, size=2)

@@ -11,7 +11,7 @@ from streamdet.features import FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from tests.trainer.corpus import voice
 from trainer import augment, shape
-from trainer.augment import CODECS, Bank, Codec, WaveAugment, add_at, codec_available, room, round_trip
+from trainer.augment import CODECS, RATE, Bank, Codec, WaveAugment, add_at, codec_available, room, round_trip
 from trainer.pictures import demo_clip, draw, examples
 from trainer.shape import FrameAugment
 
@@ -57,6 +57,22 @@ def test_lost_packets_leave_silence(speech: FloatArray) -> None:
     energy = [np.sum(x[: 100 * packet].reshape(50, 2, packet)[:, :, 80:-80] ** 2, axis=(0, 2)) for x in (whole, torn)]
     assert energy[1][1] < 0.01 * energy[0][1]
     assert energy[1][0] == pytest.approx(energy[0][0], rel=0.05)
+
+
+def test_lost_packets_are_concealed_as_the_ports_do_it(speech: FloatArray) -> None:
+    mulaw = next(c for c in CODECS if c.encoder == "pcm_mulaw")
+    packet = RATE // 50
+    lose = [False] * 6 + [True] + [False] * 6 + [True] * 5  # 20 ms, then 100 ms, longer than is concealed
+    whole, silent, concealed = (
+        round_trip(speech, mulaw, 0, 8_000, lose=lost, concealed=way)
+        for lost, way in (((), False), (lose, False), (lose, True))
+    )
+    parts = [x[: len(x) // (18 * packet) * 18 * packet].reshape(-1, 18, packet) for x in (whole, silent, concealed)]
+    gap, tail = [np.sum(x[1:, 6, 80:-80] ** 2) for x in parts], [np.sum(x[1:, 17, 80:-80] ** 2) for x in parts]
+    assert 0.3 * gap[0] < gap[2] < 2 * gap[0]
+    assert gap[1] < 0.01 * gap[0]
+    assert tail[2] < 0.01 * tail[0]
+    np.testing.assert_allclose(parts[2][:, 1:5], parts[0][:, 1:5], atol=1e-3)
 
 
 def test_noise_is_added_at_the_wanted_ratio(speech: FloatArray) -> None:

@@ -71,7 +71,7 @@ class Builder:
         self._samples = int(seconds * cache.config.rate)
         self._seed = seed
         self._logmel = LogMel(cache.config)
-        self._digests: dict[str, tuple[str, int]] = {}
+        self._labels = Labels()
 
     def variant(self, clips: Sequence[Clip], number: int, progress: Callable[[int], None] = lambda _: None) -> None:
         """Make variant ``number`` of those ``clips`` that lack it; ``progress`` is told how many clips are done."""
@@ -93,23 +93,38 @@ class Builder:
         except DataError as error:
             self.report.skipped[clip.id] = str(error)
             return None
-        self._check_label(clip, samples)
-        rng = variant_rng(self._seed, clip.id, number)
-        begin = int(rng.integers(max(1, len(samples) - self._samples + 1)))
-        piece = samples[begin : begin + self._samples]
-        if self._augment is not None:
-            piece = self._augment(piece, rng)
+        self._labels.check(clip, samples)
+        piece = piece_of(samples, self._samples, self._augment, variant_rng(self._seed, clip.id, number))
         frames, _ = self._logmel(piece[None, :], self._logmel.start())
         if len(frames[0]) < self.cache.config.hop_frames:
             self.report.skipped[clip.id] = f"{clip.path}: shorter than one hop"
             return None
         return np.asarray(frames[0])
 
-    def _check_label(self, clip: Clip, samples: FloatArray) -> None:
+
+class Labels:
+    """Remembers what was heard, to find equal audio with contradicting labels."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, tuple[str, int]] = {}
+
+    def check(self, clip: Clip, samples: FloatArray) -> None:
+        """Take the samples of one clip.
+
+        Raises:
+            DataError: the same audio was there before under the other label.
+        """
         digest = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
         other, label = self._digests.setdefault(digest, (clip.id, clip.label))
         if label != clip.label:
             raise DataError(f"{clip.id} and {other} are the same audio with contradicting labels; remove one")
+
+
+def piece_of(samples: FloatArray, longest: int, augment: WaveAugment | None, rng: np.random.Generator) -> FloatArray:
+    """Cut out a random piece of at most ``longest`` samples, distorted by ``augment`` where there is one."""
+    begin = int(rng.integers(max(1, len(samples) - longest + 1)))
+    piece = samples[begin : begin + longest]
+    return piece if augment is None else augment(piece, rng)
 
 
 def variant_rng(seed: int, clip: str, number: int) -> np.random.Generator:

@@ -126,11 +126,13 @@ class Crew:
 
     def push(self, item: Item, *, wait: threading.Event | None = None) -> None:
         """Take what a source yields; see :meth:`Pipeline.push`."""
-        self._home(item.stream).push(item, wait=wait)
+        self._pipelines[self._placement.home(item.stream)].push(item, wait=wait)
 
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
-        self._home(stream).end(stream, reason)
+        pipeline = self._find(stream)
+        if pipeline is not None:
+            pipeline.end(stream, reason)
 
     def retune(self, manner: Callable[[str], Manner], judge: JudgeMaker) -> None:
         """Judge differently from the next hop on; see :meth:`Pipeline.retune`."""
@@ -139,7 +141,8 @@ class Crew:
 
     def sound(self, stream: str, start: int, stop: int) -> Span | None:
         """Copy samples of a stream's clock; see :meth:`Pipeline.sound`."""
-        return self._home(stream).sound(stream, start, stop)
+        pipeline = self._find(stream)
+        return None if pipeline is None else pipeline.sound(stream, start, stop)
 
     @property
     def idle(self) -> bool:
@@ -187,5 +190,6 @@ class Crew:
             together.add(pipeline.totals.rest)
         return sum(pipeline.totals.forgotten for pipeline in self._pipelines), together
 
-    def _home(self, stream: str) -> Pipeline:
-        return self._pipelines[self._placement.home(stream)]
+    def _find(self, stream: str) -> Pipeline | None:
+        place = self._placement.find(stream)
+        return None if place is None else self._pipelines[place]

@@ -28,6 +28,14 @@ class Placement:
         place = self._open.get(name)
         return self._enter(name) if place is None else place
 
+    def find(self, name: str) -> int | None:
+        """Find the place of a stream that is open or ended not long ago; gives none to a stream that has none."""
+        place = self._open.get(name)
+        if place is None:
+            with self._lock:
+                place = self._open.get(name, self._ended.get(name))
+        return place
+
     def leave(self, name: str) -> None:
         """Note that a stream has ended."""
         with self._lock:

@@ -118,6 +118,26 @@ def test_sound_comes_from_the_worker_that_has_the_stream(speech: np.ndarray) -> 
     team.finish()
 
 
+def test_asking_for_streams_that_are_over_is_no_load(speech: np.ndarray) -> None:
+    placements: list[Placement] = []
+
+    def make(placement: Placement) -> Pipeline:
+        placements.append(placement)
+        engine = OnnxEngine(bundled_model())
+        return Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None, on_close=placement.leave)
+
+    crew = Crew(make, workers=2, on_failure=lambda: None)
+    crew.push(Block("a", speech[:HOP], 16_000))
+    crew.push(End("a"))
+    for pipeline in crew.pipelines:
+        pipeline.drain()
+    for name in ("a", "never"):
+        assert crew.sound(name, 0, 10) is None
+        crew.end(name, "its source failed")
+    assert placements[0].loads == (0, 0)
+    crew.finish("stopped", 1.0)
+
+
 def worker_cores() -> list[set[int]]:
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
     return [os.sched_getaffinity(thread.native_id or 0) for thread in threads]

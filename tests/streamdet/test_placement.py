@@ -27,6 +27,18 @@ def test_a_stream_stays_and_comes_back_to_where_it_was() -> None:
     assert placement.home("b") == first  # it was forgotten, and there is more room
 
 
+def test_finding_changes_nothing() -> None:
+    placement = Placement(2)
+    placement.home("a")
+    home = placement.home("b")
+    assert (placement.find("b"), placement.find("never")) == (home, None)
+    placement.leave("b")
+    assert (placement.find("b"), placement.find("never")) == (home, None)
+    placement.forget("b")
+    assert placement.find("b") is None
+    assert placement.loads == (1, 0)
+
+
 def test_leaving_twice_or_unknown_changes_nothing() -> None:
     placement = Placement(2)
     placement.home("a")

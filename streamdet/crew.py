@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from streamdet.audio.block import Item
+from streamdet.audio.block import Block, Item
 from streamdet.audio.ring import Span
 from streamdet.decide.judge import JudgeMaker, Manner
 from streamdet.engine.overload import Load
@@ -126,7 +126,8 @@ class Crew:
 
     def push(self, item: Item, *, wait: threading.Event | None = None) -> None:
         """Take what a source yields; see :meth:`Pipeline.push`."""
-        self._pipelines[self._placement.home(item.stream)].push(item, wait=wait)
+        place = self._placement.home if isinstance(item, Block) else self._placement.reserve
+        self._pipelines[place(item.stream)].push(item, wait=wait)
 
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""

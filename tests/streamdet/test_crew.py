@@ -138,6 +138,26 @@ def test_asking_for_streams_that_are_over_is_no_load(speech: np.ndarray) -> None
     crew.finish("stopped", 1.0)
 
 
+def test_sources_that_tell_of_a_port_of_their_own_spread_their_streams(speech: np.ndarray) -> None:
+    team = Team(2)
+    team.crew.start()
+    for number in range(4):  # added one by one, each with one sender
+        team.crew.push(Status(f"port{number}", "live", "bound"))
+        team.crew.push(Status(f"sender{number}", "live", "heard"))
+        team.crew.push(Block(f"sender{number}", speech[: 2 * HOP], 16_000))
+        team.crew.push(Status(f"port{number}", "live", "one sender"))
+    assert [pipeline.open_streams for pipeline in team.crew.pipelines] == [2, 2]
+    for number in range(4):
+        team.crew.push(End(f"sender{number}"))
+        team.crew.push(End(f"port{number}"))  # which had no sound
+    told = defaultdict(list)
+    for event in team.finish():
+        told[event.stream].append(event.seq)
+    for number in range(4):
+        assert told[f"port{number}"] == [1, 2, 3]
+        assert told[f"sender{number}"] == [1, 2, 3, 4]
+
+
 def worker_cores() -> list[set[int]]:
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
     return [os.sched_getaffinity(thread.native_id or 0) for thread in threads]

@@ -39,6 +39,31 @@ def test_finding_changes_nothing() -> None:
     assert placement.loads == (1, 0)
 
 
+def test_names_without_sound_are_no_load() -> None:
+    placement = Placement(2)
+    for number in range(6):  # each a port with one sender
+        placement.reserve(f"port{number}")
+        placement.home(f"sender{number}")
+    assert placement.loads == (3, 3)
+    before = [placement.reserve(f"port{number}") for number in range(6)]
+    placement.leave("port0")
+    assert [placement.reserve(f"port{number}") for number in range(6)] == before
+    assert placement.loads == (3, 3)
+
+
+def test_sound_goes_where_its_name_was_told_of_before() -> None:
+    placement = Placement(2)
+    places = [placement.reserve(f"s{number}") for number in range(6)]
+    assert placement.loads == (0, 0)
+    assert sorted(places) == [0, 0, 0, 1, 1, 1]
+    assert [placement.find(f"s{number}") for number in range(6)] == places
+    assert [placement.home(f"s{number}") for number in range(6)] == places
+    assert placement.loads == (3, 3)
+    placement.leave("s0")
+    assert placement.reserve("s0") == places[0]
+    assert sorted(placement.loads) == [2, 3]
+
+
 def test_leaving_twice_or_unknown_changes_nothing() -> None:
     placement = Placement(2)
     placement.home("a")

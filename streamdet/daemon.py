@@ -499,7 +499,8 @@ def _describe(name: str, totals: Totals) -> str:
     lost = f", {totals.lost_seconds:.1f} s lost" if totals.lost_seconds else ""
     overrun = f", {totals.overrun} samples overrun" if totals.overrun else ""
     skipped = f", {totals.skipped} hops skipped" if totals.skipped else ""
+    unscored = f", {totals.unscored} hops not scored" if totals.unscored else ""
     return (
         f"{name}: {totals.seconds:.1f} s, alerts {totals.alerts}, highest p_fake {peak}, "
-        f"hops by verdict: {verdicts}{lost}{skipped}{overrun}"
+        f"hops by verdict: {verdicts}{lost}{skipped}{unscored}{overrun}"
     )

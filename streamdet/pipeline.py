@@ -321,7 +321,7 @@ class Pipeline:
             pass
 
     def finish(self, reason: str, patience: float = float("inf")) -> None:
-        """Score what waits, for ``patience`` seconds at most, then end all streams."""
+        """Score what waits, for ``patience`` seconds at most, then end all streams; what still waits is counted."""
         for voice in list(self._voices.values()):
             voice.finish(reason)
             self._offer(voice)
@@ -583,11 +583,13 @@ class Pipeline:
         at = voice.seconds(voice.length)
         totals.summary = stream.judge.summary()
         totals.overrun += voice.ring.overrun
+        totals.unscored += voice.waiting
         self._overrun += voice.ring.overrun
         detail: dict[str, float | int | str] = {
             "seconds": round(at, 3),
             "overrun": voice.ring.overrun,
             "skipped_hops": totals.skipped,
+            "unscored_hops": totals.unscored,
         }
         self._tell_state(voice.name, voice, "ended", voice.ended or "", detail)
         self._scorer.close(stream.slot)

@@ -20,6 +20,7 @@ class Totals:
     end: float = 0.0  # media time of the last sample
     lost_seconds: float = 0.0
     skipped: int = 0  # hops left out under overload
+    unscored: int = 0  # hops that still waited when there was no more time to score them
     overrun: int = 0
     alerts: int = 0
     peak: float | None = None
@@ -33,6 +34,7 @@ class Totals:
         self.seconds += other.seconds
         self.lost_seconds += other.lost_seconds
         self.skipped += other.skipped
+        self.unscored += other.unscored
         self.overrun += other.overrun
         self.alerts += other.alerts
         if other.peak is not None:

@@ -86,3 +86,35 @@ def test_overload_is_said_once_and_once_that_it_is_over(
         assert len(scores) == 60
         assert skipped == [0]
         assert said[1]["detail"]["lag_seconds"] > 0.32
+
+
+class Heap:
+    """A stream whose sound comes all at once, and that lasts until it is stopped."""
+
+    live = True
+    uri = name = "heap"
+
+    def __init__(self, sound: np.ndarray) -> None:
+        self._sound = sound
+
+    def items(self, stop: threading.Event) -> Iterator[Block | Status | End]:
+        yield Block("s", self._sound, 16_000)
+        stop.wait()
+        yield End("s")
+
+
+def test_what_was_not_scored_when_it_was_stopped_is_said(
+    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(daemon, "FAREWELL_SECONDS", 0.2)
+    monkeypatch.setattr(daemon, "load_engine", lambda config: SlowEngine(bundled_model(), max_batch=config.batch))
+    config = Config.model_validate({"publish": None, "batch": 1, "workers": 1})
+    listener = Listener(config, [Heap(speech[: 60 * HOP])], json=True, seconds=0.5)
+    assert listener.run() == 0
+    out = capfdbinary.readouterr().out
+    events = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    scores = [event for event in events if event["type"] == "score"]
+    (ended,) = [event["detail"] for event in events if event.get("phase") == "ended"]
+    assert 0 < len(scores) < 60
+    assert ended["unscored_hops"] == 60 - len(scores)
+    assert f"{60 - len(scores)} hops not scored" in listener.summary()

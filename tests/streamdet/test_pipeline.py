@@ -128,6 +128,20 @@ def test_a_name_can_come_again_and_its_seq_goes_on(speech: np.ndarray) -> None:
     assert [score.media_time for score in scores(events, "a")] == pytest.approx([0.32, 0.64, 0.96, 1.28] * 2)
 
 
+@pytest.mark.parametrize(("patience", "scored"), [(0.0, 2), (60.0, 20)])
+def test_what_is_not_scored_at_the_end_is_said(patience: float, scored: int, speech: np.ndarray) -> None:
+    events: list[Event] = []
+    pipeline = make_pipeline(events)
+    for name in ("a", "b"):
+        pipeline.push(Block(name, speech[: 10 * 5_120], 16_000))
+    pipeline.finish("stopped", patience)
+    ended = [event for event in events if isinstance(event, State)]
+    assert [(event.phase, event.media_time) for event in ended] == [("ended", pytest.approx(3.2))] * 2
+    assert len([event for event in events if isinstance(event, Score)]) == scored
+    assert sum(event.detail["unscored_hops"] for event in ended) == 20 - scored
+    assert sum(totals.unscored for _, totals in pipeline.totals.items()) == 20 - scored
+
+
 def test_memory_of_ended_streams_is_given_back(speech: np.ndarray) -> None:
     engine = OnnxEngine(bundled_model())
     pipeline = Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None)

@@ -51,5 +51,5 @@ def test_no_second_is_lost_whoever_comes_and_goes(steps: list[tuple[int, int]], 
 
 def test_adding_leaves_out_what_belongs_to_one_stream() -> None:
     together = Totals(hops=1, alerts=2)
-    together.add(Totals(hops=2, alerts=1, skipped=4, overrun=5, lost_seconds=1.5, failed="why", end=9.0))
-    assert together == Totals(hops=3, alerts=3, skipped=4, overrun=5, lost_seconds=1.5)
+    together.add(Totals(hops=2, alerts=1, skipped=4, unscored=6, overrun=5, lost_seconds=1.5, failed="why", end=9.0))
+    assert together == Totals(hops=3, alerts=3, skipped=4, unscored=6, overrun=5, lost_seconds=1.5)

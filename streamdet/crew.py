@@ -42,7 +42,7 @@ def one_at_a_time(tap: Tap) -> Tap:
 class Worker(threading.Thread):
     """Scores the streams of one pipeline until it is told to finish; ``core`` is where it stays, None anywhere."""
 
-    def __init__(self, number: int, pipeline: Pipeline, core: int | None, on_failure: Callable[[], None]) -> None:
+    def __init__(self, number: int, pipeline: Pipeline, core: int | None, on_failure: Callable[[str], None]) -> None:
         super().__init__(name=f"worker-{number}", daemon=True)
         self.pipeline = pipeline
         self.core = core
@@ -51,15 +51,21 @@ class Worker(threading.Thread):
         self._on_failure = on_failure
         self._farewell: tuple[str, float] | None = None
 
+    @property
+    def trouble(self) -> str:
+        """One line that says what it failed of."""
+        return f"scoring failed: {type(self.failure).__name__}: {self.failure}"
+
     def run(self) -> None:
         """Score; a fault ends the whole crew, as half of the streams must not fall silent unseen."""
         try:
             if self.core is not None:
                 os.sched_setaffinity(0, {self.core})  # 0 is the calling thread
             self._score()
-        except BaseException as error:  # noqa: BLE001  raised again by the thread that started the crew
+        except BaseException as error:  # raised again by the thread that started the crew
             self.failure = error
-            self._on_failure()
+            log.exception("worker_failed", worker=self.name)
+            self._on_failure(self.trouble)
 
     def finish(self, reason: str, patience: float) -> None:
         """Ask it to score what waits for ``patience`` seconds at most, end all streams, and stop."""
@@ -74,17 +80,25 @@ class Worker(threading.Thread):
         self.pipeline.finish(*self._farewell)
 
 
+def _abandon(worker: Worker) -> None:
+    """End the streams of a worker that failed; what it failed of may be in the way of that as well."""
+    try:
+        worker.pipeline.abandon(worker.trouble)
+    except Exception:
+        log.exception("streams_not_ended", worker=worker.name)
+
+
 class Crew:
     """All workers together: takes what sources yield and says how scoring fares.
 
     Args:
         make: makes the pipeline of a worker; it hands ``Placement.leave`` and ``Placement.forget`` on to it.
         workers: how many; more than one are pinned, each to a core of its own as far as there are enough.
-        on_failure: called in a worker's thread once it has failed.
+        on_failure: called in a worker's thread once it has failed, with one line that says of what.
     """
 
     def __init__(
-        self, make: Callable[[Placement], Pipeline], *, workers: int = 1, on_failure: Callable[[], None]
+        self, make: Callable[[Placement], Pipeline], *, workers: int = 1, on_failure: Callable[[str], None]
     ) -> None:
         self._placement = Placement(workers)
         cores = usable_cores()
@@ -120,6 +134,8 @@ class Crew:
             worker.join(patience + GRACE_SECONDS)
             if worker.is_alive():
                 log.error("worker_stuck", number=worker.name)
+            elif worker.failure is not None:
+                _abandon(worker)
         for worker in self._workers:
             if worker.failure is not None:
                 raise worker.failure

@@ -202,7 +202,11 @@ class Listener:
                 on_forget=placement.forget,
             )
 
-        return Crew(make, workers=config.workers, on_failure=self._stop.set)
+        return Crew(make, workers=config.workers, on_failure=self._worker_failed)
+
+    def _worker_failed(self, trouble: str) -> None:
+        self.tell("failed", trouble, {"cause": "worker"})
+        self._stop.set()
 
     def run(self) -> int:
         """Listen until all sources have ended, a signal comes, or the time is up; returns the exit code."""
@@ -492,6 +496,8 @@ def _open_sinks(config: Config, *, json: bool) -> list[Sink]:
 
 
 def _describe(name: str, totals: Totals) -> str:
+    if totals.hops == 0 and totals.unscored:
+        return f"{name}: {totals.unscored} hops, none scored"
     if totals.hops == 0:
         return f"{name}: no sound" + (f" ({totals.failed})" if totals.failed else "")
     verdicts = ", ".join(f"{verdict} {count}" for verdict, count in totals.verdicts.most_common())

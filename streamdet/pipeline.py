@@ -322,12 +322,24 @@ class Pipeline:
 
     def finish(self, reason: str, patience: float = float("inf")) -> None:
         """Score what waits, for ``patience`` seconds at most, then end all streams; what still waits is counted."""
-        for voice in list(self._voices.values()):
-            voice.finish(reason)
-            self._offer(voice)
+        self._finish_voices(reason)
         until = time.monotonic() + patience
         while (self.tick() or self._turns) and time.monotonic() < until:
             pass
+        self._end_all()
+
+    def abandon(self, reason: str) -> None:
+        """End all streams without scoring, once that has failed and its thread is over."""
+        self._finish_voices(reason)
+        self._tell_notes()
+        self._end_all()
+
+    def _finish_voices(self, reason: str) -> None:
+        for voice in list(self._voices.values()):
+            voice.finish(reason)
+            self._offer(voice)
+
+    def _end_all(self) -> None:
         for voice in list(self._voices.values()):
             self._end(self._stream(voice))
         wait_for_all([held.evidence for stream in self._holding.values() for held in stream.held], HOLD_SECONDS)

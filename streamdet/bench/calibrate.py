@@ -119,7 +119,7 @@ def _crew(config: Config, emit: Callable[[Event], None]) -> Iterator[Crew]:
             on_forget=placement.forget,
         )
 
-    crew = Crew(make, workers=config.workers, on_failure=lambda: None)
+    crew = Crew(make, workers=config.workers, on_failure=lambda _: None)
     crew.start()
     try:
         yield crew

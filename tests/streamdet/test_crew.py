@@ -5,14 +5,18 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from streamdet import daemon
 from streamdet.assembly import bundled_model, judge_maker
 from streamdet.audio.block import Block, End, Status
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time, usable_cores
+from streamdet.daemon import Listener
 from streamdet.engine.base import Slots
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.events import Event, Score, Sequencer, State
@@ -52,6 +56,7 @@ class Team:
     def __init__(self, workers: int, engine: type[OnnxEngine] = OnnxEngine) -> None:
         self.collector = Collector()
         self.failed = threading.Event()
+        self.trouble: str | None = None
         self._fanout = Fanout([QueueSink(self.collector, capacity=100_000)])
         sequencer = Sequencer()
 
@@ -62,7 +67,11 @@ class Team:
                 on_close=placement.leave, on_forget=placement.forget,
             )  # fmt: skip
 
-        self.crew = Crew(make, workers=workers, on_failure=self.failed.set)
+        self.crew = Crew(make, workers=workers, on_failure=self._note_failure)
+
+    def _note_failure(self, trouble: str) -> None:
+        self.trouble = trouble
+        self.failed.set()
 
     def finish(self) -> list[Event]:
         try:
@@ -126,7 +135,7 @@ def test_asking_for_streams_that_are_over_is_no_load(speech: np.ndarray) -> None
         engine = OnnxEngine(bundled_model())
         return Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None, on_close=placement.leave)
 
-    crew = Crew(make, workers=2, on_failure=lambda: None)
+    crew = Crew(make, workers=2, on_failure=lambda _: None)
     crew.push(Block("a", speech[:HOP], 16_000))
     crew.push(End("a"))
     for pipeline in crew.pipelines:
@@ -193,8 +202,60 @@ def test_a_worker_that_fails_ends_the_crew(speech: np.ndarray) -> None:
     for hop in range(6):
         team.crew.push(Block("a", speech[hop * HOP : (hop + 1) * HOP], 16_000))
     assert team.failed.wait(20.0)
+    team.crew.push(Block("b", speech[:HOP], 16_000))  # on the other worker, which goes on
     with pytest.raises(RuntimeError, match="the engine broke"):
         team.finish()
+    assert team.trouble == "scoring failed: RuntimeError: the engine broke"
+    ended = {event.stream: event for event in team.collector.events if isinstance(event, State)}
+    assert {name: (event.phase, event.reason) for name, event in ended.items()} == {
+        "a": ("ended", team.trouble),
+        "b": ("ended", "stopped"),
+    }
+    assert (ended["a"].detail["unscored_hops"], ended["b"].detail["unscored_hops"]) == (3, 0)
+    assert len(track(team.collector.events, "a")) == 2
+
+
+class DeadEngine(OnnxEngine):
+    """Fails at the first call."""
+
+    def step(self, slots: Slots, features: FloatArray) -> FloatArray:
+        raise RuntimeError("the engine broke")
+
+
+class Talk:
+    """A stream that lasts until it is stopped."""
+
+    live = True
+    uri = name = "talk"
+
+    def __init__(self, sound: np.ndarray) -> None:
+        self._sound = sound
+
+    def items(self, stop: threading.Event) -> Iterator[Block | Status | End]:
+        yield Status("s", "live", "on")
+        yield Block("s", self._sound, 16_000)
+        stop.wait()
+        yield End("s", "stopped")
+
+
+def test_subscribers_learn_that_a_worker_failed(
+    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(daemon, "load_engine", lambda config: DeadEngine(bundled_model(), max_batch=config.batch))
+    config = Config.model_validate({"publish": None, "workers": 2})
+    listener = Listener(config, [Talk(speech[: 10 * HOP])], json=True)
+    with capture_logs() as logs, pytest.raises(RuntimeError, match="the engine broke"):
+        listener.run()
+    (failed,) = [entry for entry in logs if entry["event"] == "worker_failed"]
+    assert failed["exc_info"]
+    events = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines() if line.startswith(b"{")]
+    states = [event for event in events if event["type"] == "state"]
+    trouble = "scoring failed: RuntimeError: the engine broke"
+    assert [(e["phase"], e["reason"]) for e in states if e["stream"] == "s"] == [("live", "on"), ("ended", "stopped")]
+    (told,) = [event for event in states if event["stream"] == "*"]
+    assert (told["phase"], told["reason"], told["detail"]) == ("failed", trouble, {"cause": "worker"})
+    assert (events[-1]["type"], events[-1]["streams"]) == ("health", 0)
+    assert listener.summary() == "s: 9 hops, none scored"
 
 
 def test_a_stream_that_comes_again_goes_on_counting_on_any_number_of_workers(speech: np.ndarray) -> None:

@@ -38,13 +38,19 @@ def run_scan(config: Config, paths: Sequence[Path], *, as_json: bool) -> int:
             if as_json:
                 print(json.dumps(result.to_dict(), allow_nan=False), flush=True)
             elif result.error is not None:
-                progress.console.print(_shown(result.error), style="red", markup=False, highlight=False, soft_wrap=True)
+                told = _shown(_complaint(result.path, result.error))
+                progress.console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
             results.append(result)
     if not as_json:
         console = Console()
         wide = console if console.is_terminal else Console(width=WIDE)
         wide.print(_table(results))
     return SourceError.exit_code if any(result.error for result in results) else 0
+
+
+def _complaint(path: str, error: str) -> str:
+    """Name the file where what is wrong with it does not."""
+    return error if path in error else f"{path}: {error}"
 
 
 def _shown(text: str) -> Text:
@@ -64,7 +70,7 @@ def _table(results: Sequence[Result]) -> Table:
         table.add_column(title, justify="right")
     for result in results:
         if result.verdict is None:
-            table.add_row(_shown(result.path), "[red]unreadable[/red]", "", "", "", "")
+            table.add_row(_shown(result.path), "[red]unreadable[/red]")
             continue
         colour = COLOURS[result.verdict]
         table.add_row(
@@ -74,5 +80,6 @@ def _table(results: Sequence[Result]) -> Table:
             f"{result.seconds:.1f}",
             f"{result.speech_seconds:.1f}",
             str(len(result.alerts)),
+            *(["[red]damaged[/red]"] if result.error else []),  # a column more where there are such files
         )
     return table

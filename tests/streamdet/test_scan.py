@@ -84,6 +84,23 @@ def test_the_table_names_every_file(run: Run, tmp_path: Path, speech: np.ndarray
     assert "there is no file" in done.stderr
 
 
+def test_a_damaged_file_is_named_and_marked(run: Run, tmp_path: Path, speech: np.ndarray) -> None:
+    soundfile.write(tmp_path / "good.wav", speech[:80_000], 16_000)
+    soundfile.write(tmp_path / "cut.flac", speech[:160_000], 16_000)
+    whole = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(tmp_path / "nan.wav", np.full(80_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    (tmp_path / "none.wav").write_bytes(b"")
+    done = run("scan", tmp_path)
+    assert done.returncode == 3
+    damaged, numbers, empty = filter(None, done.stderr.splitlines())
+    assert damaged.startswith(f"{tmp_path / 'cut.flac'}: damaged after 4.0 s")
+    assert numbers.startswith(f"{tmp_path / 'nan.wav'}: 80000 samples that are no numbers")
+    assert empty == f"{tmp_path / 'none.wav'} is empty (0 bytes)"
+    marked = {line.split()[0].rpartition("/")[2]: line.split()[-1] == "damaged" for line in done.stdout.splitlines()}
+    assert marked == {"file": False, "cut.flac": True, "good.wav": False, "nan.wav": True, "none.wav": False}
+
+
 def test_a_model_that_does_not_fit_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     done = run("scan", DEMO, "--model", tmp_path / "model.onnx")

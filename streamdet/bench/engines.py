@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +13,13 @@ import numpy as np
 
 from streamdet.assembly import load_engine
 from streamdet.bench.machine import describe_machine
+from streamdet.bench.plot import check_plot, save_figure
 from streamdet.bench.sound import hop
 from streamdet.config import validated
 from streamdet.engine.base import Engine
 from streamdet.engine.choice import PROVIDERS
 from streamdet.engine.gpu import Gpu, find_gpu
 from streamdet.engine.onnx import OnnxEngine
-from streamdet.errors import DependencyError
 from streamdet.features import FrontEnd
 from streamdet.features.logmel import FloatArray
 
@@ -82,13 +81,12 @@ def measure_engine(model: Path, name: str, sizes: Sequence[int], advance: Callab
 
 
 def write_engine_plot(report: dict[str, Any], path: Path) -> None:
-    """Draw streams at real time and latency by size of batch; the suffix of ``path`` chooses the format.
+    """Draw streams at real time and latency by size of batch.
 
     Raises:
-        DependencyError: matplotlib is not installed.
+        ConfigError, DependencyError: as :func:`streamdet.bench.plot.write_plot`.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise DependencyError("a plot needs matplotlib: pip install matplotlib")
+    check_plot(path)
     from matplotlib.figure import Figure  # noqa: PLC0415  optional
 
     paces, where = report["paces"], report["gpu"] or {"name": report["machine"]["processor"]}
@@ -110,7 +108,7 @@ def write_engine_plot(report: dict[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     late.set_xticks(sizes, [str(size) for size in sizes])
     held.set_title(f"{report['model']['name']} ({report['model']['precision']}), {report['engine']} on {where['name']}")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _loaded(model: Path, name: str, streams: int) -> Engine:

@@ -6,11 +6,16 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamdet.errors import DependencyError
+from streamdet.bench.target import check_target
+from streamdet.errors import ConfigError, DependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {"stream": "#1b6ca8", "end_to_end": "#2a9d5c", "window": "#c9893a", "eager": "#b5493e"}
+SUFFIXES = (".png", ".svg")
 WIDTH = 40  # characters of the longest bar
 
 
@@ -32,14 +37,39 @@ def text_bars(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def write_plot(report: dict[str, Any], path: Path) -> None:
-    """Draw the streams per core of all ways; the suffix of ``path`` chooses the format.
+def check_plot(path: Path) -> None:
+    """Make sure, before anything is measured, that a picture can be drawn and written.
 
     Raises:
+        ConfigError: ``path`` is neither PNG nor SVG, or cannot be written.
         DependencyError: matplotlib is not installed.
     """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--plot {path}: a picture is PNG or SVG; end its name in .png or .svg")
+    check_target(path, in_place=True)
     if importlib.util.find_spec("matplotlib") is None:
-        raise DependencyError("a plot needs matplotlib: pip install matplotlib; without --plot bars are printed")
+        raise DependencyError("a plot needs matplotlib: pip install matplotlib; without --plot figures are printed")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture; the suffix of ``path`` chooses the format.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_plot(report: dict[str, Any], path: Path) -> None:
+    """Draw the streams per core of all ways.
+
+    Raises:
+        ConfigError, DependencyError: as :func:`check_plot` and :func:`save_figure`.
+    """
+    check_plot(path)
     from matplotlib.figure import Figure  # noqa: PLC0415  optional
 
     ways = shown(report)[::-1]
@@ -53,7 +83,7 @@ def write_plot(report: dict[str, Any], path: Path) -> None:
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{report['model']['name']} on {report['machine']['processor']}", fontsize=10)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _values(ways: Sequence[dict[str, Any]]) -> list[float]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from streamdet.bench.calibrate import RULE, Trial, calibrate
 from streamdet.bench.engines import measure_engine, write_engine_plot
-from streamdet.bench.plot import text_bars, write_plot
+from streamdet.bench.plot import check_plot, text_bars, write_plot
 from streamdet.bench.run import Plan, Progress, run_bench
 from streamdet.bench.setting import write_setting
 from streamdet.config import Config
@@ -22,6 +22,8 @@ from streamdet.errors import ConfigError
 
 def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
     """Measure, then print; errors as :func:`streamdet.bench.run.run_bench` and ``write_plot``."""
+    if plot is not None:
+        check_plot(plot)
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
         report = run_bench(plan, _progress(display))
@@ -35,6 +37,8 @@ def run_and_show(plan: Plan, *, as_json: bool, plot: Path | None) -> None:
 
 def measure_engine_and_show(model: Path, name: str, sizes: Sequence[int], *, as_json: bool, plot: Path | None) -> None:
     """Measure one engine alone, by size of batch; errors as ``measure_engine`` and ``write_engine_plot``."""
+    if plot is not None:
+        check_plot(plot)
     with bars.Progress(console=Console(stderr=True), transient=True) as display:
         task = display.add_task(name, total=len(sizes))
         report = measure_engine(model, name, sizes, lambda: display.advance(task))

@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from streamdet.bench.plot import check_plot, save_figure
+from streamdet.bench.target import check_target
+from streamdet.errors import ConfigError
 from tests.streamdet.conftest import Run, streamdet
 
 SECONDS = 280  # no limit of speed: a machine may be busy with other things
@@ -84,3 +88,48 @@ def test_without_torch_and_onnx_the_rest_is_measured() -> None:
     assert [reason.split()[0] for reason in report["left_out"]] == ["window", "torch"]
     assert report["ratios"] == []
     assert "live" not in report
+
+
+@pytest.mark.parametrize("way", [("--rounds", "7"), ("--engine", "onnx-cpu")])
+@pytest.mark.parametrize(
+    ("plot", "told"),
+    [("none/b.png", "there is no folder"), ("b.txt", "end its name in .png or .svg"), ("folder.svg", "is a folder")],
+)
+def test_a_picture_that_cannot_be_written_is_said_at_once(
+    run: Run, tmp_path: Path, way: tuple[str, str], plot: str, told: str
+) -> None:
+    """Before the model is read, so that nothing can have been measured."""
+    (tmp_path / "folder.svg").mkdir()
+    done = run("bench", *way, "--model", tmp_path / "none.onnx", "--plot", tmp_path / plot)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_without_matplotlib_is_refused_at_once(tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['matplotlib'] = None; from streamdet.cli import main; main()"
+    arguments = ("bench", "--model", tmp_path / "none.onnx", "--plot", tmp_path / "b.png")
+    command = [sys.executable, "-c", blocked, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
+    assert done.returncode == 5
+    assert b"pip install matplotlib" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["new.SVG", "there.png"])
+def test_a_picture_may_be_new_or_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there.png").write_bytes(b"old")
+    check_plot(tmp_path / name)
+
+
+def test_what_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there.png").write_bytes(b"old")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    check_target(tmp_path / "there.png", in_place=True)
+    for name, in_place in (("there.png", False), ("new.png", True)):
+        with pytest.raises(ConfigError, match="may not be written to"):
+            check_target(tmp_path / name, in_place=in_place)
+
+
+def test_a_disk_that_takes_no_picture_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write .*: No such file or directory"):
+        save_figure(Figure(), tmp_path / "gone" / "b.png")

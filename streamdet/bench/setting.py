@@ -7,6 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from streamdet.bench.target import check_target
 from streamdet.config import validated
 from streamdet.errors import ConfigError
 
@@ -26,7 +27,19 @@ def with_setting(text: str, key: str, value: int) -> str:
             return changed
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from error
-    raise ConfigError(f"cannot find the place for it; write by hand: {key} = {value}")
+    raise ConfigError(
+        f"cannot find the place of {key}; write {key} = {value} as the first line by hand, then try again"
+    )
+
+
+def check_setting(path: Path, key: str) -> None:
+    """Make sure, before anything is measured, that :func:`write_setting` can set ``key`` to what comes of it.
+
+    Raises:
+        ConfigError: as :func:`write_setting`.
+    """
+    check_target(path, in_place=False)
+    _changed(path, key, 1)
 
 
 def write_setting(path: Path, key: str, value: int) -> None:
@@ -35,10 +48,8 @@ def write_setting(path: Path, key: str, value: int) -> None:
     Raises:
         ConfigError: see :func:`with_setting`; the file cannot be written, or is no configuration of streamdet.
     """
+    changed = _changed(path, key, value)
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        changed = with_setting(text, key, value)
-        validated(tomllib.loads(changed), str(path))
         part = path.with_name(f".{path.name}.part")
         part.write_text(changed, encoding="utf-8")
         if path.exists():
@@ -46,8 +57,19 @@ def write_setting(path: Path, key: str, value: int) -> None:
         os.replace(part, path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _changed(path: Path, key: str, value: int) -> str:
+    """Return what the file will say; errors as :func:`write_setting`."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}") from error
+    changed = with_setting(text, key, value)
+    validated(tomllib.loads(changed), str(path))
+    return changed
 
 
 def _replaced(text: str, key: str, value: int) -> str:

@@ -15,7 +15,7 @@ from streamdet.bench.calibrate import RULE, Trial, calibrate
 from streamdet.bench.engines import measure_engine, write_engine_plot
 from streamdet.bench.plot import check_plot, text_bars, write_plot
 from streamdet.bench.run import Plan, Progress, run_bench
-from streamdet.bench.setting import write_setting
+from streamdet.bench.setting import check_setting, write_setting
 from streamdet.config import Config
 from streamdet.errors import ConfigError
 
@@ -66,7 +66,13 @@ def _show_engine(report: dict[str, Any], console: Console) -> None:
 
 
 def calibrate_and_show(config: Config, path: Path | None, *, as_json: bool, seconds: float) -> None:
-    """Find how many streams fit and write that to the configuration file ``path``, where there is one."""
+    """Find how many streams fit and write that to the configuration file ``path``, where there is one.
+
+    Raises:
+        ConfigError: nothing fits, or ``path`` cannot be written: known before the trials, but for a disk that fills up.
+    """
+    if path is not None:
+        check_setting(path, "max_streams")
     console = Console(stderr=True)
 
     def tell(trial: Trial) -> None:
@@ -80,13 +86,15 @@ def calibrate_and_show(config: Config, path: Path | None, *, as_json: bool, seco
     found = calibrate(config, seconds=seconds, tell=tell)
     if found.max_streams < 1:
         raise ConfigError("this machine cannot hold a single stream with head room to spare; nothing was written")
+    if as_json:
+        print(json.dumps(found.to_dict()), flush=True)
+    else:
+        hint = "" if path is not None else "; --config FILE writes it to a configuration"
+        print(f"max_streams = {found.max_streams}{hint}\n({RULE}; {found.held} were held)", flush=True)
     if path is not None:
         write_setting(path, "max_streams", found.max_streams)
-    if as_json:
-        print(json.dumps(found.to_dict()))
-        return
-    written = f", written to {path}" if path is not None else "; --config FILE writes it to a configuration"
-    print(f"max_streams = {found.max_streams}{written}\n({RULE}; {found.held} were held)")
+        if not as_json:
+            print(f"written to {path}")
 
 
 def _progress(display: bars.Progress) -> Progress:

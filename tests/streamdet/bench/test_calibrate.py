@@ -1,15 +1,18 @@
 """How many streams fit, and where that is written."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from streamdet.bench.calibrate import HEAD_ROOM, PRECISION, Trial, rehearse, search
+from streamdet.bench.calibrate import HEAD_ROOM, PRECISION, Calibration, Trial, rehearse, search
 from streamdet.bench.publisher import Publisher
-from streamdet.bench.setting import with_setting, write_setting
+from streamdet.bench.setting import check_setting, with_setting, write_setting
+from streamdet.commands.bench import calibrate_and_show
 from streamdet.config import Config, load
 from streamdet.errors import ConfigError
+from tests.streamdet.conftest import Run
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 15, 16, 100, 333, 5_000])
@@ -108,3 +111,65 @@ def test_the_file_is_replaced_in_one_piece_and_keeps_its_mode(tmp_path: Path) ->
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write"):
         write_setting(tmp_path / "none" / "streamdet.toml", "max_streams", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("nonsense", "not valid TOML"), ("nothing = 3\n", "nothing"), ('model = """\n[x]\n"""\n', "by hand")],
+)
+def test_what_cannot_be_set_later_is_found_out_before(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "streamdet.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=told):
+        check_setting(path, "max_streams")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_a_configuration_that_cannot_be_written_is_said_before_the_trials(run: Run, tmp_path: Path) -> None:
+    done = run("bench", "--calibrate", "--seconds", "1", "--config", tmp_path / "none" / "streamdet.toml")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "there is no folder" in line
+    check_setting(tmp_path / "new.toml", "max_streams")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Calibration:
+    """What every calibration finds, without trials."""
+    calibration = Calibration(20, 14, (Trial(20, True, 1.0, 2.0, 0.5),))
+    monkeypatch.setattr("streamdet.commands.bench.calibrate", lambda *_args, **_options: calibration)
+    return calibration
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_result_is_printed_and_written(
+    found: Calibration, tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    path = tmp_path / "streamdet.toml"
+    calibrate_and_show(Config(), path, as_json=as_json, seconds=1.0)
+    assert load(path).max_streams == 14
+    printed = capsys.readouterr().out
+    if as_json:
+        assert json.loads(printed)["max_streams"] == 14
+    else:
+        assert printed.startswith("max_streams = 14\n")
+        assert printed.endswith(f"written to {path}\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_result_is_printed_though_it_cannot_be_written(
+    found: Calibration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_json: bool,
+) -> None:
+    monkeypatch.setattr("streamdet.commands.bench.check_setting", lambda *_args: None)  # it could be written then
+    with pytest.raises(ConfigError, match="cannot write"):
+        calibrate_and_show(Config(), tmp_path / "none" / "streamdet.toml", as_json=as_json, seconds=1.0)
+    printed = capsys.readouterr().out
+    assert ("max_streams = 14" in printed) is not as_json
+    assert "written" not in printed
+    if as_json:
+        assert json.loads(printed)["max_streams"] == 14

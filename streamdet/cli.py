@@ -44,6 +44,13 @@ KeysOption = Annotated[Path, typer.Option("--dir", help="Key directory.")]
 EvidenceOption = Annotated[Path | None, typer.Option("--dir", help="Folder of recordings; a service's by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
+# What `bench` takes together with the option that asks for another way to measure; the first that is given counts.
+BENCH_WAYS = {
+    "--calibrate": {"--calibrate", "--model", "--engine", "--config", "--seconds", "--json"},
+    "--engine": {"--engine", "--model", "--streams", "--plot", "--json"},
+    "--live-only": {"--live-only", "--model", "--block", "--live", "--quick", "--json"},
+}
+
 
 def main() -> None:
     """Run the command; an error is one line on standard error and an exit code of its own."""
@@ -588,6 +595,7 @@ def schema() -> None:
 
 @app.command()
 def bench(
+    context: typer.Context,
     model: Annotated[
         list[Path] | None, typer.Option("--model", "-m", help="Model file, the bundled one by default; repeatable.")
     ] = None,
@@ -605,7 +613,8 @@ def bench(
         str | None, typer.Option(help="Only this engine, by wall time, such as tensorrt; --streams are its batches.")
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Find how many streams fit, and write that to --config.")
+        bool,
+        typer.Option("--calibrate", help="Find how many streams fit, also with --engine, and write that to --config."),
     ] = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file that `--calibrate` reads.")] = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of one trial of `--calibrate`.")] = 5.0,
@@ -634,14 +643,16 @@ def bench(
     from streamdet.bench.run import Plan
     from streamdet.commands.bench import calibrate_and_show, measure_engine_and_show, run_and_show
 
+    _check_bench(_given(context), models=len(model or ()), live=live)
+    streams = list(dict.fromkeys(streams or ()))
+    if calibrate:
+        existing = config if config is not None and config.exists() else None
+        settings = _settings(existing, model=model[0] if model else None, engine=engine)
+        calibrate_and_show(settings, config, as_json=as_json, seconds=seconds)
+        return
     if engine is not None:
         sizes = streams or ((32, 128, 512, 2048, 8192) if engine == "tensorrt" else (1, 8, 32, 128))
         measure_engine_and_show(model[0] if model else bundled_model(), engine, sizes, as_json=as_json, plot=plot)
-        return
-    if calibrate:
-        existing = config if config is not None and config.exists() else None
-        settings = _settings(existing, model=model[0] if model else None)
-        calibrate_and_show(settings, config, as_json=as_json, seconds=seconds)
         return
     chosen = Settings(tuple(model or [bundled_model()]), tuple(streams or (1, 8, 32, 128)), block_ms=block, peers=peers)
     plan = Plan(chosen, rounds=rounds, live_seconds=live, throughput=not live_only)
@@ -713,6 +724,30 @@ def _settings(path: Path | None, **overrides: Any) -> Config:
         elif value is not None:
             values[key] = None if value == "none" else value
     return configuration.validated(values, "options")
+
+
+def _given(context: typer.Context) -> list[str]:
+    """List the options of the command line, each by its first name."""
+    sources = ((option.opts[0], context.get_parameter_source(option.name or "")) for option in context.command.params)
+    return [name for name, source in sources if source is not None and source.name == "COMMANDLINE"]
+
+
+def _check_bench(given: list[str], *, models: int, live: float) -> None:
+    """Refuse what `bench` would leave undone without a word.
+
+    Raises:
+        typer.BadParameter: an option does nothing together with another one, or without it.
+    """
+    way = next((way for way in BENCH_WAYS if way in given), None)
+    for option in given:
+        if way is not None and option not in BENCH_WAYS[way]:
+            raise typer.BadParameter(f"{option} does nothing with {way}; leave one of them out")
+        if way is None and option in ("--config", "--seconds"):
+            raise typer.BadParameter(f"{option} does nothing without --calibrate; add that, or leave {option} out")
+    if way is not None and models > 1:
+        raise typer.BadParameter(f"{way} measures one --model; give one")
+    if way == "--live-only" and not live:
+        raise typer.BadParameter("--live 0 leaves nothing for --live-only to measure; give it some seconds")
 
 
 def _windows(lengths: list[float] | None) -> dict[str, float | None]:

@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 from streamdet.bench.plot import check_plot, save_figure
 from streamdet.bench.target import check_target
+from streamdet.cli import app
 from streamdet.errors import ConfigError
 from tests.streamdet.conftest import Run, streamdet
 
@@ -133,3 +137,75 @@ def test_what_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest
 def test_a_disk_that_takes_no_picture_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*: No such file or directory"):
         save_figure(Figure(), tmp_path / "gone" / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--calibrate --plot b.png", ("--calibrate", "--plot")),
+        ("--calibrate --streams 8", ("--calibrate", "--streams")),
+        ("--calibrate --live-only", ("--calibrate", "--live-only")),
+        ("--calibrate --quick", ("--calibrate", "--quick")),
+        ("--calibrate --engine onnx-cpu --streams 8", ("--calibrate", "--streams")),
+        ("--calibrate -m a.onnx -m b.onnx", ("--calibrate", "--model")),
+        ("--config c.toml", ("--config", "--calibrate")),
+        ("-c c.toml --engine onnx-cpu", ("--config", "--engine")),
+        ("--seconds 9", ("--seconds", "--calibrate")),
+        ("--engine onnx-cpu --quick", ("--engine", "--quick")),
+        ("--live-only --plot b.png", ("--live-only", "--plot")),
+        ("--live-only --live 0", ("--live-only", "--live 0")),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments: str, named: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["bench", *arguments.split()], standalone_mode=False)
+    assert isinstance(done.exception, typer.BadParameter)
+    assert done.exception.exit_code == 2
+    assert all(option in str(done.exception) for option in named)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
+    """What was to be measured, by name of the function that would have."""
+    calls: dict[str, tuple] = {}
+    for name in ("run_and_show", "measure_engine_and_show", "calibrate_and_show"):
+        monkeypatch.setattr(f"streamdet.commands.bench.{name}", partial(_keep, calls, name))
+    return calls
+
+
+def _keep(calls: dict[str, tuple], name: str, *arguments: object, **options: object) -> None:
+    calls[name] = arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("", "run_and_show"),
+        ("--quick", "run_and_show"),
+        ("--live 60 --live-only", "run_and_show"),
+        ("-m full-int8.onnx -m full-fp32.onnx --json --plot bench.png", "run_and_show"),
+        ("--calibrate --config none.toml", "calibrate_and_show"),
+        ("--calibrate --seconds 9 --json", "calibrate_and_show"),
+        ("--engine tensorrt --model gpu.onnx --streams 32 --streams 512 --plot gpu.png", "measure_engine_and_show"),
+    ],
+)
+def test_what_is_documented_is_taken(called: dict[str, tuple], arguments: str, name: str) -> None:
+    done = CliRunner().invoke(app, ["bench", *arguments.split()])
+    assert done.exit_code == 0, done.output
+    assert list(called) == [name]
+
+
+def test_an_engine_can_be_calibrated(called: dict[str, tuple], tmp_path: Path) -> None:
+    path = tmp_path / "streamdet.toml"
+    path.write_text('engine = "auto"\nbatch = 7\n', encoding="utf-8")
+    CliRunner().invoke(app, ["bench", "--calibrate", "--engine", "onnx-cpu", "--config", str(path)])
+    config, written = called["calibrate_and_show"]
+    assert (config.engine, config.batch, written) == ("onnx-cpu", 7, path)
+
+
+def test_the_same_number_of_streams_is_measured_once(called: dict[str, tuple]) -> None:
+    again = [word for number in (8, 1, 8, 1, 32) for word in ("--streams", str(number))]
+    CliRunner().invoke(app, ["bench", *again])
+    CliRunner().invoke(app, ["bench", "--engine", "onnx-cpu", *again])
+    (plan,) = called["run_and_show"]
+    assert tuple(plan.settings.streams) == (8, 1, 32)
+    assert tuple(called["measure_engine_and_show"][2]) == (8, 1, 32)

@@ -65,11 +65,27 @@ def test_missing_manifest_is_one_clear_error(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none.csv")
 
 
-def test_first_of_several_manifests_wins(tmp_path: Path) -> None:
+def test_a_clip_in_several_manifests_is_read_once(tmp_path: Path) -> None:
     corpus.write(tmp_path / "a.csv", rows("real", "fake"))
-    corpus.write(tmp_path / "b.csv", rows("fake", "fake", "fake"))
-    clips = read_manifests([tmp_path / "a.csv", tmp_path / "b.csv"])
-    assert [c.label for c in clips] == [0, 1, 1]
+    corpus.write(tmp_path / "b.csv", [{**row, "path": str(tmp_path / "audio" / "c0.flac")} for row in rows("real")])
+    corpus.write(tmp_path / "c.csv", rows("real", "fake", "fake"))
+    clips = read_manifests([tmp_path / name for name in ("a.csv", "b.csv", "c.csv")])
+    assert [(c.id, c.label) for c in clips] == [("c0", 0), ("c1", 1), ("c2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ({"id": "c1", "label": "real", "split": "train"}, "labels"),
+        ({"id": "c1", "label": "real", "split": "test"}, "labels"),
+        ({"id": "c1", "label": "fake", "path": "elsewhere/c1.flac"}, "audio"),
+    ],
+)
+def test_manifests_that_contradict_each_other_are_refused(tmp_path: Path, other: dict[str, str], what: str) -> None:
+    corpus.write(tmp_path / "a.csv", rows("real", "fake"))
+    corpus.write(tmp_path / "b.csv", [other])
+    with pytest.raises(DataError, match=rf"a\.csv and .*b\.csv: id 'c1' .* different {what}"):
+        read_manifests([tmp_path / "a.csv", tmp_path / "b.csv"], "train")
 
 
 def test_audio_is_mono_and_at_the_wanted_rate(tmp_path: Path) -> None:

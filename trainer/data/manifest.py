@@ -61,12 +61,27 @@ def read_manifest(path: Path, split: str | None = None) -> list[Clip]:
 
 
 def read_manifests(paths: Iterable[Path], split: str | None = None) -> list[Clip]:
-    """Clips of several manifests; the first one to name an id wins."""
+    """Clips of several manifests; one that stands in several of them is taken from the first.
+
+    Raises:
+        DataError: see :func:`read_manifest`; or two manifests give an id other labels or other audio.
+    """
     clips: dict[str, Clip] = {}
+    seen: dict[str, tuple[Path, Clip]] = {}
     for path in paths:
-        for clip in read_manifest(path, split):
-            clips.setdefault(clip.id, clip)
+        for clip in read_manifest(path):
+            first, known = seen.setdefault(clip.id, (path, clip))
+            if clip is not known:
+                _refuse_contradiction(path, clip, first, known)
+            if split is None or clip.split == split:
+                clips.setdefault(clip.id, clip)
     return list(clips.values())
+
+
+def _refuse_contradiction(path: Path, clip: Clip, first: Path, known: Clip) -> None:
+    what = "labels" if clip.label != known.label else "audio" if clip.path.resolve() != known.path.resolve() else ""
+    if what:
+        raise DataError(f"{first} and {path}: id {clip.id!r} stands in both, with different {what}; rename one of them")
 
 
 def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:

@@ -52,11 +52,27 @@ def test_path_column_wins_and_is_relative_to_the_manifest(tmp_path: Path) -> Non
         ([{"id": "a"}], "no column label"),
         (rows("real", "perhaps"), "m.csv:3: label 'perhaps'"),
         ([{"id": "a", "label": "real"}, {"id": "a", "label": "fake"}], "'a' occurs twice"),
+        ([{"id": "a", "label": "real"}, {"id": " ", "label": "real"}], "m.csv:3: the id is empty"),
+        ([{"id": "a", "label": "real", "split": "dev"}], "m.csv:2: split 'dev' is none of train, val, test, hidden"),
     ],
 )
 def test_bad_manifests_are_refused_by_line(tmp_path: Path, content: list[dict[str, str]], message: str) -> None:
     corpus.write(tmp_path / "m.csv", content)
     with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_manifest_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    corpus.write(tmp_path / "m.csv", rows("real", "fake"))
+    plain = read_manifest(tmp_path / "m.csv")
+    text = (tmp_path / "m.csv").read_text(encoding="utf-8")
+    (tmp_path / "m.csv").write_text(text, encoding="utf-8-sig")
+    assert read_manifest(tmp_path / "m.csv") == plain
+    (tmp_path / "m.csv").write_text(text + "café,real\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"m\.csv: no text in UTF-8"):
+        read_manifest(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text(text + "\n\nshort\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"m\.csv:6: label '' is none of"):
         read_manifest(tmp_path / "m.csv")
 
 

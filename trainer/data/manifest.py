@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from trainer.data.errors import DataError
 
 LABELS = {"real": 0, "human": 0, "bonafide": 0, "bona-fide": 0, "fake": 1, "spoof": 1, "synthetic": 1}
 REQUIRED = ("id", "label")
+SPLITS = ("train", "val", "test", "hidden")  # hidden: a subset that ASVspoof 2021 publishes
 TEXTS = ("family", "source", "group", "era", "language", "codec", "parent", "speaker", "condition")
 
 
@@ -45,19 +46,52 @@ def read_manifest(path: Path, split: str | None = None) -> list[Clip]:
     the column ``path`` (relative paths start at the manifest) or else as ``audio/<id>.flac`` beside the manifest.
 
     Raises:
-        DataError: the file is missing, a column is missing, a label is unknown, or an id occurs twice.
+        DataError: see :func:`entries`; or a label or a split is unknown, or an id occurs twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [c for c in REQUIRED if c not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}; a manifest needs {', '.join(REQUIRED)}")
-            clips = [_clip(path, line, row) for line, row in enumerate(reader, start=2)]
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+    clips = [_clip(path, line, row) for line, row in entries(path)]
     _refuse_repeats(path, clips)
     return [c for c in clips if split is None or c.split == split]
+
+
+def entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a manifest with the number of their line; what a row lacks is empty.
+
+    Raises:
+        DataError: the file is missing or no text in UTF-8, a column is missing, or an id is empty.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = missing_columns(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{path}: no column {', '.join(missing)}; a manifest needs {', '.join(REQUIRED)}")
+            for row in reader:
+                if not row["id"].strip():
+                    raise DataError(f"{path}:{reader.line_num}: the id is empty; give each clip one of its own")
+                yield reader.line_num, {key: value for key, value in row.items() if isinstance(key, str)}
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: no text in UTF-8 ({error}); save it anew as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def missing_columns(header: Iterable[str]) -> list[str]:
+    """Columns that a manifest needs and ``header`` lacks."""
+    return [c for c in REQUIRED if c not in header]
+
+
+def split_of(path: Path, line: int, row: Mapping[str, str]) -> str:
+    """Split of a row; ``train`` where it says none.
+
+    Raises:
+        DataError: no command would ever read it.
+    """
+    split = row.get("split") or "train"
+    if split not in SPLITS:
+        raise DataError(f"{path}:{line}: split {split!r} is none of {', '.join(SPLITS)}")
+    return split
 
 
 def read_manifests(paths: Iterable[Path], split: str | None = None) -> list[Clip]:
@@ -84,13 +118,13 @@ def _refuse_contradiction(path: Path, clip: Clip, first: Path, known: Clip) -> N
         raise DataError(f"{first} and {path}: id {clip.id!r} stands in both, with different {what}; rename one of them")
 
 
-def _clip(path: Path, line: int, row: dict[str, str]) -> Clip:
-    name = (row["label"] or "").strip().lower()
+def _clip(path: Path, line: int, row: Mapping[str, str]) -> Clip:
+    name = row["label"].strip().lower()
     if name not in LABELS:
         raise DataError(f"{path}:{line}: label {name!r} is none of {', '.join(sorted(LABELS))}")
     audio = row.get("path") or f"audio/{row['id']}.flac"
-    texts = {key: row.get(key) or "" for key in TEXTS}
-    return Clip(row["id"], path.parent / audio, LABELS[name], row.get("split") or "train", **texts)
+    texts = {key: row.get(key, "") for key in TEXTS}
+    return Clip(row["id"], path.parent / audio, LABELS[name], split_of(path, line, row), **texts)
 
 
 def _refuse_repeats(path: Path, clips: Sequence[Clip]) -> None:

@@ -41,6 +41,23 @@ def test_manifest_groups_by_any_column(tmp_path: Path) -> None:
         open_dataset(path, Options(group="house"))
 
 
+def test_a_manifest_is_read_as_strictly_as_for_training(tmp_path: Path) -> None:
+    path = corpus.make(tmp_path / "corpus")
+    plain, text = read_manifest(path), path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8-sig")
+    assert open_dataset(path).clips == open_dataset(path.parent).clips == plain
+    path.write_text(text.replace("id,split,label", "id,split,class"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.csv: no column label; a manifest needs id, label"):
+        open_dataset(path)
+    path.write_text(text.replace("clip03,", ","), encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.csv:5: the id is empty"):
+        open_dataset(path)
+    path.write_text(text.replace(",train,", ",dev,"), encoding="utf-8")
+    with pytest.raises(DataError, match="split 'dev' is none of train, val, test, hidden"):
+        open_dataset(path)
+    assert {c.split for c in open_dataset(path, Options(shares=(1.0, 0.0, 0.0))).clips} == {"train"}
+
+
 def test_label_map_renames_and_leaves_out(wild: Path) -> None:
     meta = wild / "meta.csv"
     meta.write_text(

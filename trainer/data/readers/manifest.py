@@ -6,8 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.data.errors import DataError
-from trainer.data.manifest import REQUIRED, TEXTS
+from trainer.data.manifest import TEXTS, entries, missing_columns, split_of
 from trainer.data.readers.base import Layout, Options, Row
 
 
@@ -16,32 +15,26 @@ def _file(root: Path) -> Path:
 
 
 def _detect(root: Path) -> bool:
+    """Whether it is a CSV file, which can be nothing else, or a folder whose ``manifest.csv`` has the columns."""
     path = _file(root)
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        return set(REQUIRED) <= set(next(csv.reader(file), []))
+    if path == root:
+        return True
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        return not missing_columns(next(csv.reader(file), []))
 
 
-def _rows(root: Path, _options: Options) -> Iterator[Row]:
+def _rows(root: Path, options: Options) -> Iterator[Row]:
     path = _file(root)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [c for c in REQUIRED if c not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}; a manifest needs {', '.join(REQUIRED)}")
-            for row in reader:
-                columns = {key: value or "" for key, value in row.items() if isinstance(key, str)}
-                yield _row(path.parent, columns)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from error
+    for line, columns in entries(path):
+        split = columns.get("split", "") if options.shares is not None else split_of(path, line, columns)
+        yield _row(path.parent, columns, split)
 
 
-def _row(folder: Path, columns: dict[str, str]) -> Row:
+def _row(folder: Path, columns: dict[str, str], split: str) -> Row:
     audio = columns.get("path") or f"audio/{columns['id']}.flac"
     texts = {key: columns.get(key, "") for key in TEXTS}
-    split = columns.get("split") or "train"
     return Row(folder / audio, columns["label"], columns["id"], split, **texts, columns=columns)
 
 

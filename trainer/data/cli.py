@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -96,12 +96,13 @@ def manifest(
     from trainer.data.readers.check import check as decode_all
 
     options = Options(labels=_words(label), group=group, split=split, shares=_shares(shares), limit=limit, real=real)
-    clips, skipped = _joined(_open(places, options))
+    data = _open(places, options)
+    clips, skipped = _joined(data)
     if check:
         with stage("decoding", len(clips)) as advance:
             checked = decode_all(clips, advance)
         clips, skipped = checked.good, skipped | checked.skipped
-    _write(out, clips)
+    _write(out, clips, {name: columns for d in data for name, columns in d.columns.items()})
     for name, why in skipped.items():
         console.print(f"skipped {name}: {why}", highlight=False)
     counts = Counter((c.split, "fake" if c.label else "real") for c in clips)
@@ -174,13 +175,18 @@ def _shares(text: str) -> tuple[float, float, float] | None:
     return train, val, test
 
 
-def _write(out: Path, clips: Sequence[Clip]) -> None:
+def _write(out: Path, clips: Sequence[Clip], columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a manifest; what a data set publishes beyond the fields of a clip follows in columns of its own."""
+    head = ("id", "split", "label", "path", *TEXTS)
+    more = [*dict.fromkeys(name for clip in clips for name in columns.get(clip.id, ()) if name and name not in head)]
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "split", "label", "path", *TEXTS))
+        writer.writerow((*head, *more))
         for clip in clips:
             words = (getattr(clip, name) for name in TEXTS)
-            writer.writerow((clip.id, clip.split, "fake" if clip.label else "real", clip.path.resolve(), *words))
+            extra = (columns.get(clip.id, {}).get(name, "") for name in more)
+            label = "fake" if clip.label else "real"
+            writer.writerow((clip.id, clip.split, label, clip.path.resolve(), *words, *extra))
 
 
 @contextmanager

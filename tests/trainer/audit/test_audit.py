@@ -11,6 +11,7 @@ import soxr
 from typer.testing import CliRunner
 
 from tests.trainer import corpus
+from tests.trainer.readers import samples
 from trainer.audit.features import NAMES, decode, measure
 from trainer.audit.fingerprint import duplicates, fingerprint
 from trainer.audit.leakage import leakage
@@ -247,6 +248,19 @@ class TestCommands:
         assert all(c.path.is_file() and c.split == "train" for c in clips)
         with out.open(encoding="utf-8") as file:
             assert [r["id"] for r in csv.DictReader(file)] == [c.id for c in clips]
+
+    def test_manifest_keeps_what_else_a_data_set_publishes(self, tmp_path: Path) -> None:
+        sets = [samples.asvspoof2021la(tmp_path / "la"), samples.inthewild(tmp_path / "wild")]
+        out, again = tmp_path / "out.csv", tmp_path / "again.csv"
+        for places, path in ((sets, out), ([out], again)):
+            result = CliRunner().invoke(app, ["manifest", *map(str, places), "--no-check", "--out", str(path)])
+            assert result.exit_code == 0, result.output
+        with out.open(encoding="utf-8") as file:
+            rows = {row["id"]: row for row in csv.DictReader(file)}
+        row = rows["asvspoof2021la/LA_E_1000011"]
+        assert (row["channel"], row["trim"], row["subset"], row["condition"]) == ("mad_tx", "trim", "hidden", "mad_tx")
+        assert (rows["inthewild/0"]["trim"], rows["inthewild/0"]["file"]) == ("", "0.wav")
+        assert again.read_text(encoding="utf-8") == out.read_text(encoding="utf-8")
 
     @pytest.mark.parametrize("options", [["--shares", "1,2"], ["--shares", "-1,1,1"], ["--label", "partial"]])
     def test_options_that_make_no_sense(self, manifest: Path, tmp_path: Path, options: list[str]) -> None:

@@ -57,6 +57,17 @@ def test_asvspoof_2021_la_keeps_codec_and_subset(tmp_path: Path) -> None:
     }
 
 
+def test_asvspoof_2021_la_has_the_channel_as_condition(tmp_path: Path) -> None:
+    data = open_dataset(samples.asvspoof2021la(tmp_path))
+    assert {c.path.stem: c.condition for c in data.clips} == {
+        "LA_E_9332881": "ita_tx",
+        "LA_E_6866159": "loc_tx",
+        "LA_E_5464494": "none",
+        "LA_E_1000011": "mad_tx",
+    }
+    assert data.columns["asvspoof2021la/LA_E_1000011"]["trim"] == "trim"
+
+
 def test_asvspoof_2021_df_spans_its_parts_and_tells_corpora_apart(tmp_path: Path) -> None:
     data = open_dataset(samples.asvspoof2021df(tmp_path))
     assert data.layout == "asvspoof2021df"

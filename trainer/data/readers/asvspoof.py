@@ -77,7 +77,10 @@ def _audio_2021(root: Path, track: str) -> dict[str, Path]:
 
 
 def _rows_2021(root: Path, track: str) -> Iterator[Row]:
-    """Read lines of speaker, file, codec, channel or corpus, attack, key, trimming, subset and more."""
+    """Read lines of speaker, file, codec, channel (LA: the line it was sent over) or corpus (DF), attack, key and more.
+
+    What follows is trimming, subset and, with DF, the kind of vocoder.
+    """
     audio = _audio_2021(root, track)
     for words in lines(only(_keys_2021(root, track), f"trial_metadata.txt of the {track} track", root), 8):
         speaker, name, codec, origin, attack, key, trim, subset = words[:8]
@@ -94,6 +97,7 @@ def _rows_2021(root: Path, track: str) -> Iterator[Row]:
             language="en",
             codec="" if codec in ("none", "nocodec") else codec,
             speaker=speaker,
+            condition=("none" if origin == "-" else origin) if track == "LA" else "",
             columns={
                 "attack": attack,
                 "channel": origin,

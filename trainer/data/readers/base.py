@@ -70,12 +70,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Clips of a data set, and the files left out with the reason."""
+    """Clips of a data set, the files left out with the reason, and by clip what else the data set publishes of it."""
 
     layout: str
     root: Path
     clips: list[Clip]
     skipped: dict[str, str]
+    columns: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read(layout: Layout, root: Path, options: Options) -> Dataset:
@@ -86,6 +87,7 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
     """
     clips: dict[str, Clip] = {}
     skipped: dict[str, str] = {}
+    columns: dict[str, Mapping[str, str]] = {}
     for row in layout.rows(root, options):
         clip = _clip(layout, root, row, options)
         if clip is None:
@@ -93,13 +95,13 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
         if clip.id in clips or clip.id in skipped:
             raise DataError(f"{root}: id {clip.id!r} occurs twice")
         if clip.path.is_file():
-            clips[clip.id] = clip
+            clips[clip.id], columns[clip.id] = clip, row.columns
         else:
             skipped[clip.id] = f"{clip.path}: listed but not there"
     chosen = _choose(list(clips.values()), options)
     if not chosen:
         raise DataError(f"{root}: no clip to use as {layout.name}; {len(skipped)} are listed but not there")
-    return Dataset(layout.name, root, chosen, skipped)
+    return Dataset(layout.name, root, chosen, skipped, {c.id: columns[c.id] for c in chosen})
 
 
 def _clip(layout: Layout, root: Path, row: Row, options: Options) -> Clip | None:

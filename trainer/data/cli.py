@@ -148,10 +148,12 @@ def _open(places: Sequence[str], options: Options) -> list[Dataset]:
 
 def _joined(data: Sequence[Dataset]) -> tuple[list[Clip], dict[str, str]]:
     clips: dict[str, Clip] = {}
-    for clip in (c for d in data for c in d.clips):
+    roots: dict[str, Path] = {}
+    for root, clip in ((d.root, c) for d in data for c in d.clips):
         if clip.id in clips:
-            raise DataError(f"id {clip.id!r} occurs in two data sets")
-        clips[clip.id] = clip
+            other = roots[clip.id]
+            raise DataError(f"{other} and {root}: id {clip.id!r} occurs in both data sets; rename one folder or id")
+        clips[clip.id], roots[clip.id] = clip, root
     return list(clips.values()), {name: why for d in data for name, why in d.skipped.items()}
 
 

@@ -242,7 +242,7 @@ class TestCommands:
             app, ["manifest", f"folder:{tmp_path / 'set'}", "--shares", "1,0,0", "--out", str(out)]
         )
         assert result.exit_code == 0, result.output
-        assert "skipped folder/real/1" in result.output
+        assert "skipped folder/set/real/1" in result.output
         clips = read_manifest(out)
         assert [c.label for c in clips] == [0, 0, 0, 1, 1, 1, 1]
         assert all(c.path.is_file() and c.split == "train" for c in clips)
@@ -261,6 +261,19 @@ class TestCommands:
         assert (row["channel"], row["trim"], row["subset"], row["condition"]) == ("mad_tx", "trim", "hidden", "mad_tx")
         assert (rows["inthewild/0"]["trim"], rows["inthewild/0"]["file"]) == ("", "0.wav")
         assert again.read_text(encoding="utf-8") == out.read_text(encoding="utf-8")
+
+    def test_two_folders_become_one_manifest(self, tmp_path: Path) -> None:
+        for name in ("one", "two", "else/one"):
+            for label in ("real", "fake"):
+                samples.audio(tmp_path / name / label / "00.wav")
+        out = tmp_path / "out.csv"
+        join = ["manifest", "--no-check", "--out", str(out), str(tmp_path / "one")]
+        assert CliRunner().invoke(app, [*join, str(tmp_path / "two")]).exit_code == 0
+        names = {f"folder/{name}/{label}/00" for name in ("one", "two") for label in ("real", "fake")}
+        assert {c.id for c in read_manifest(out)} == names
+        result = CliRunner().invoke(app, [*join, str(tmp_path / "else" / "one")])
+        assert isinstance(result.exception, DataError)
+        assert "occurs in both data sets; rename one" in str(result.exception)
 
     @pytest.mark.parametrize("options", [["--shares", "1,2"], ["--shares", "-1,1,1"], ["--label", "partial"]])
     def test_options_that_make_no_sense(self, manifest: Path, tmp_path: Path, options: list[str]) -> None:

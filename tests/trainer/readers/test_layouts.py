@@ -203,3 +203,21 @@ def test_unknown_layouts_list_what_is_known(tmp_path: Path) -> None:
         open_dataset(f"wildintheworld:{tmp_path}")
     with pytest.raises(DataError, match="no such file"):
         open_dataset(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_named_layout_of_what_is_not_there_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        open_dataset(f"{name}:{tmp_path / 'nowhere'}")
+    with pytest.raises(DataError, match=r"alone\.txt"):
+        open_dataset(f"{name}:{samples.text(tmp_path / 'alone.txt', 'words')}")
+
+
+def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples.audio(tmp_path / "set" / "real" / "a.wav")
+    samples.audio(tmp_path / "set" / "fake" / "b.wav")
+    monkeypatch.chdir(tmp_path / "set")
+    assert [(c.id, c.source) for c in open_dataset(".").clips] == [
+        ("folder/set/fake/b", "set"),
+        ("folder/set/real/a", "set"),
+    ]

@@ -216,6 +216,16 @@ def test_noise_folder_gives_noise_rooms_and_babble_of_human_clips_only(manifest:
     bank = load_bank(folder, clips)
     assert (len(bank.noise), len(bank.rooms)) == (1, 1)
     assert len(bank.speech) == sum(c.label == 0 for c in clips)
+    (tmp_path / "noise.csv").write_text("kind,id,seconds\n\nnoise,a,1\n\nrir,b,1\n\n")
+    bank = load_bank(folder)
+    assert (len(bank.noise), len(bank.rooms)) == (1, 1)
+    for content, reason in (
+        ("id,kind\na,noise\n\nb\n", "noise.csv:4: an id and a kind"),
+        ("id\na\n", "no column kind"),
+    ):
+        (tmp_path / "noise.csv").write_text(content)
+        with pytest.raises(DataError, match=reason):
+            load_bank(folder)
     (tmp_path / "noise.csv").unlink()
     with pytest.raises(DataError, match="lists the noise"):
         load_bank(folder)

@@ -15,7 +15,7 @@ from trainer.augment import Bank, WaveAugment
 from trainer.data.audio import read_audio
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
-from trainer.data.manifest import Clip
+from trainer.data.manifest import Clip, table
 
 SHARD = 200  # clips
 
@@ -38,9 +38,10 @@ def load_bank(noise: Path | None, speech: Sequence[Clip] = (), voices: int = 60)
         described = noise.with_suffix(".csv")
         if not described.exists():
             raise DataError(f"{described}: missing; it lists the noise in {noise} with the columns id and kind")
-        for line in described.read_text(encoding="utf-8").splitlines()[1:]:
-            name, kind = line.split(",")[:2]
-            (bank.rooms if kind == "rir" else bank.noise).append(read_audio(noise / f"{name}.flac"))
+        for line, row in table(described, "a list of noise", ("id", "kind")):
+            if not (row["id"] and row["kind"]):
+                raise DataError(f"{described}:{line}: an id and a kind (noise or rir) are needed")
+            (bank.rooms if row["kind"] == "rir" else bank.noise).append(read_audio(noise / f"{row['id']}.flac"))
     bank.rooms = [r / np.abs(r).max() for r in bank.rooms]
     human = [c for c in speech if c.label == 0]
     for clip in human[:: max(1, len(human) // voices)][:voices]:

@@ -25,7 +25,7 @@ Places = Annotated[list[str], typer.Argument(help="Data sets: a manifest, a fold
 Labels = Annotated[list[str] | None, typer.Option("--label", help="WORD=real, WORD=fake or WORD=skip; repeatable.")]
 Group = Annotated[str, typer.Option(help="Column that holds clips together; default: the layout's own.")]
 Split = Annotated[str | None, typer.Option(help="Read this split only.")]
-Limit = Annotated[int, typer.Option(help="At most so many clips of a class in a split; 0: all.")]
+Limit = Annotated[int, typer.Option(help="At most so many clips of a class in a split; 0: all.", min=0)]
 Real = Annotated[Path | None, typer.Option(help="Human recordings that WaveFake and MLAAD were made from.")]
 
 
@@ -172,8 +172,8 @@ def _shares(text: str) -> tuple[float, float, float] | None:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"{text}: write three numbers, such as 0.8,0.1,0.1", param_hint="--shares") from None
-    if min(train, val, test) < 0.0 or train + val + test <= 0.0:
-        raise typer.BadParameter(f"{text}: shares are not negative and not all zero", param_hint="--shares")
+    if not math.isfinite(train + val + test) or min(train, val, test) < 0.0 or train + val + test <= 0.0:
+        raise typer.BadParameter(f"{text}: shares are finite, not negative and not all zero", param_hint="--shares")
     return train, val, test
 
 

@@ -57,17 +57,27 @@ def entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a manifest with the number of their line; what a row lacks is empty.
 
     Raises:
-        DataError: the file is missing or no text in UTF-8, a column is missing, or an id is empty.
+        DataError: see :func:`table`; or an id is empty.
+    """
+    for line, row in table(path, "a manifest", REQUIRED):
+        if not row["id"].strip():
+            raise DataError(f"{path}:{line}: the id is empty; give each clip one of its own")
+        yield line, row
+
+
+def table(path: Path, what: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with the number of their line; blank lines are passed over, what a row lacks is empty.
+
+    Raises:
+        DataError: the file is missing or no text in UTF-8, or a column is missing; it says ``what`` needs it.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
-            missing = missing_columns(reader.fieldnames or ())
+            missing = missing_columns(reader.fieldnames or (), needed)
             if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}; a manifest needs {', '.join(REQUIRED)}")
+                raise DataError(f"{path}: no column {', '.join(missing)}; {what} needs {', '.join(needed)}")
             for row in reader:
-                if not row["id"].strip():
-                    raise DataError(f"{path}:{reader.line_num}: the id is empty; give each clip one of its own")
                 yield reader.line_num, {key: value for key, value in row.items() if isinstance(key, str)}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
@@ -77,9 +87,9 @@ def entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError(f"{path}: {error}") from error
 
 
-def missing_columns(header: Iterable[str]) -> list[str]:
-    """Columns that a manifest needs and ``header`` lacks."""
-    return [c for c in REQUIRED if c not in header]
+def missing_columns(header: Iterable[str], needed: Sequence[str] = REQUIRED) -> list[str]:
+    """Columns that are needed and that ``header`` lacks."""
+    return [c for c in needed if c not in header]
 
 
 def split_of(path: Path, line: int, row: Mapping[str, str]) -> str:

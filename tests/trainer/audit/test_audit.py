@@ -275,7 +275,17 @@ class TestCommands:
         assert isinstance(result.exception, DataError)
         assert "occurs in both data sets; rename one" in str(result.exception)
 
-    @pytest.mark.parametrize("options", [["--shares", "1,2"], ["--shares", "-1,1,1"], ["--label", "partial"]])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--shares", "1,2"],
+            ["--shares", "-1,1,1"],
+            ["--shares", "nan,1,1"],
+            ["--shares", "inf,1,1"],
+            ["--label", "partial"],
+            ["--limit", "-3"],
+        ],
+    )
     def test_options_that_make_no_sense(self, manifest: Path, tmp_path: Path, options: list[str]) -> None:
         result = CliRunner().invoke(app, ["manifest", str(manifest), "--out", str(tmp_path / "o.csv"), *options])
         assert result.exit_code == 2

@@ -106,6 +106,13 @@ def test_a_short_protocol_line_is_named(tmp_path: Path) -> None:
         open_dataset(root)
 
 
+def test_a_short_line_of_in_the_wild_is_named(wild: Path) -> None:
+    meta = wild / "meta.csv"
+    meta.write_text(meta.read_text(encoding="utf-8") + "\n6.wav,Barack Obama\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"meta\.csv:8: no label; mend the line"):
+        open_dataset(wild)
+
+
 def test_a_data_set_without_any_of_its_files_is_an_error(wild: Path) -> None:
     for path in wild.glob("*.wav"):
         path.unlink()

@@ -83,7 +83,8 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
     """Read a folder (or manifest) in a given layout.
 
     Raises:
-        DataError: nothing is there, a list is missing or malformed, a label is unknown, an id occurs twice, or no clip is left.
+        DataError: nothing is there, a list is missing or malformed, a label is unknown, an id occurs twice, or no
+            clip is left.
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")

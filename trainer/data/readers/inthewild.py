@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.data.errors import DataError
+from trainer.data.manifest import table
 from trainer.data.readers.base import Layout, Options, Row
 
 HEADER = ("file", "speaker", "label")
@@ -31,18 +32,19 @@ def _rows(root: Path, _options: Options) -> Iterator[Row]:
     path = root / "meta.csv"
     if not _detect(root):
         raise DataError(f"{path}: missing, or without the columns {', '.join(HEADER)}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            speaker = row["speaker"]
-            yield Row(
-                root / row["file"],
-                row["label"],
-                source="In-the-Wild",
-                group=speaker,
-                speaker=speaker,
-                language="en",
-                columns={k: v or "" for k, v in row.items() if isinstance(k, str)},
-            )
+    for line, row in table(path, "In-the-Wild", HEADER):
+        empty = [name for name in HEADER if not row[name]]
+        if empty:
+            raise DataError(f"{path}:{line}: no {', no '.join(empty)}; mend the line or take it out")
+        yield Row(
+            root / row["file"],
+            row["label"],
+            source="In-the-Wild",
+            group=row["speaker"],
+            speaker=row["speaker"],
+            language="en",
+            columns=row,
+        )
 
 
 LAYOUT = Layout(

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from tests.trainer import corpus
+from trainer.cli import app
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip, read_manifest
 from trainer.data.synth.base import Tools
@@ -73,6 +75,18 @@ def test_a_second_run_adds_what_lacks_and_touches_nothing_else(manifest: Path, t
     report = synthesise(clips, {"flite": MAKERS["flite"]}, order(tmp_path), 2)
     assert (report.kept, report.made["flite"]) == (1, 1)
     assert all((tmp_path / "audio" / name).stat().st_mtime_ns == at for name, at in stamp.items())
+
+
+@pytest.mark.parametrize(("seed", "seconds", "said"), [(1, 8.0, "seed 0"), (0, 5.0, "seconds 8.0")])
+def test_a_run_with_another_seed_or_length_needs_another_folder(
+    manifest: Path, tmp_path: Path, seed: int, seconds: float, said: str
+) -> None:
+    clips, makers = read_manifest(manifest, "train"), {"griffinlim": MAKERS["griffinlim"]}
+    synthesise(clips, makers, order(tmp_path), 1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=f"made with {said}; .* another --out"):
+        synthesise(clips, makers, Order(tmp_path, Tools(), None, seconds, seed), 2)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.timeout(600)
@@ -151,3 +165,28 @@ def test_command_lists_its_makers_and_refuses_unknown_ones(tmp_path: Path) -> No
     alone = run("--makers", "griffinlim", "--out", str(tmp_path))
     assert alone.returncode == 7
     assert "give a manifest" in " ".join(alone.stderr.split())
+
+
+def test_files_that_are_named_and_cannot_be_used_end_it_before_any_work(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.tsv").write_text("")
+    wrong = {
+        "--vocoder": ("nope.onnx", "no such file"),
+        "--fargan": ("nope", "no such file"),
+        "--sentences": ("empty.tsv", "no sentences"),
+    }
+    for option, (name, said) in wrong.items():
+        words = [str(manifest), "--makers", "griffinlim", "--out", str(tmp_path / "out"), option, str(tmp_path / name)]
+        result = CliRunner().invoke(app, ["data", "synth", *words])
+        assert isinstance(result.exception, DataError), result.output
+        assert str(result.exception).startswith(f"{tmp_path / name}: {said}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_only_fails_ends_in_an_error(tmp_path: Path) -> None:
+    manifest = corpus.make(tmp_path / "corpus", 2)
+    for clip in read_manifest(manifest):
+        clip.path.write_bytes(b"noise")
+    words = [str(manifest), "--makers", "griffinlim", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["data", "synth", *words])
+    assert isinstance(result.exception, DataError), result.output
+    assert str(result.exception).startswith("nothing was made, ")

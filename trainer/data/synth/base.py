@@ -44,7 +44,7 @@ class Sentences:
     """Sentences by language, the project's own or those of a file of lines ``LANGUAGE<tab>SENTENCE``.
 
     Raises:
-        DataError: the file cannot be read, or a line is not of this form.
+        DataError: the file cannot be read or is empty, or a line is not of this form.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -59,6 +59,8 @@ class Sentences:
             if not (tab and language and sentence.strip()):
                 raise DataError(f"{self._path}:{number}: write LANGUAGE, a tab and a sentence")
             found.setdefault(language, []).append(sentence.strip())
+        if not found:
+            raise DataError(f"{self._path}: no sentences; write lines of LANGUAGE, a tab and a sentence")
         return found
 
     def _text(self) -> str:

@@ -68,15 +68,36 @@ def synth(
         return
     if out is None:
         raise typer.BadParameter("say where to", param_hint="--out")
+    _refuse_missing([*tools.vocoders, *([tools.fargan] if tools.fargan else [])], sentences)
     chosen = _chosen(known, makers)
     report = _run(chosen, manifests or [], Order(out, tools, sentences, seconds, seed), per_maker, processes, split)
     for name, why in sorted(report.failed.items()):
         console.print(f"skipped {name}: {why}", highlight=False, markup=False)
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
+    if report.failed and not report.made and not report.kept:
+        raise DataError(
+            f"nothing was made, {len(report.failed)} failed; the first: {next(iter(report.failed.values()))}"
+        )
+    if as_json:
         return
     made = ", ".join(f"{name} {count}" for name, count in report.made.items()) or "nothing new"
     typer.echo(f"{out / 'manifest.csv'}: {made}; {report.kept} were there, {len(report.failed)} skipped")
+
+
+def _refuse_missing(programs: list[Path], sentences: Path | None) -> None:
+    """Refuse files that were named and cannot be used, before any work.
+
+    Raises:
+        DataError: one is not there, or the sentences are malformed.
+    """
+    from trainer.data.synth.base import Sentences
+
+    for path in programs:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+    if sentences is not None:
+        Sentences(sentences).by_language  # noqa: B018 - reads it
 
 
 def _chosen(known: dict[str, Maker], makers: str) -> dict[str, Maker]:

@@ -96,6 +96,19 @@ def families(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _refuse_other(path: Path, notes: Mapping[str, Any]) -> None:
+    """Refuse to add to what was made otherwise: the notes would be untrue of one or the other."""
+    if not path.exists():
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        other = [f"{name} {known[name]}" for name in ("seed", "seconds") if known[name] != notes[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not notes of this command ({error}); use another --out") from error
+    if other:
+        raise DataError(f"{path}: what is there was made with {', '.join(other)}; give the same, or use another --out")
+
+
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}")
     partial.write_text(text, encoding="utf-8")
@@ -114,7 +127,7 @@ def synthesise(
     """Make ``each`` clips with each of ``makers`` that the folder lacks; ``progress`` hears of each, with the total.
 
     Raises:
-        DataError: the folder holds something else, or a process died.
+        DataError: the folder holds something else or was made with another seed or length, or a process died.
     """
     (order.folder / "audio").mkdir(parents=True, exist_ok=True)
     journal, report = Journal(order.folder), Report()
@@ -122,6 +135,9 @@ def synthesise(
     open_jobs = [job for job in jobs if job.id not in journal.rows]
     report.planned, report.kept = len(jobs), len(jobs) - len(open_jobs)
     notes = {"seed": order.seed, "seconds": order.seconds, "rate": 16_000}
+    if journal.rows:
+        _refuse_other(order.folder / "NOTES.json", notes)
+    journal.settle(notes)
     for _ in range(report.kept):
         progress(None, len(jobs))
     for result in carry_out(order, open_jobs, processes):

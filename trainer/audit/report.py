@@ -16,6 +16,7 @@ from trainer.audit.leakage import Leakage
 from trainer.audit.shortcuts import Shortcuts
 
 SHOWN = 8  # examples a list
+LEAST = 10  # clips of a class that figures can be judged by; with fewer, boosting may have nothing to split at
 VERDICTS = (
     (0.60, "little gives the classes away without listening"),
     (0.70, "a part of the classes can be told apart without listening; a detector must clear this bar by far"),
@@ -44,6 +45,8 @@ def verdict(audit: Audit) -> list[str]:
     said = []
     if audit.shortcuts is None:
         said.append("One class has too few groups, so shortcuts between the classes cannot be judged.")
+    elif few := _few(audit.clips):
+        said.append(f"Too few clips to tell whether there are shortcuts: {few}; {LEAST} of each class are needed.")
     else:
         words = next(text for least, text in VERDICTS if audit.shortcuts.auc < least)
         said.append(f"Shortcuts reach AUC {audit.shortcuts.auc:.3f} on unseen {audit.shortcuts.by}s: {words}.")
@@ -55,6 +58,12 @@ def verdict(audit: Audit) -> list[str]:
     if audit.skipped:
         said.append(f"{len(audit.skipped)} files could not be used.")
     return said
+
+
+def _few(clips: Mapping[str, int]) -> str:
+    """Both counts, where one is too small to judge by."""
+    counts = {kind: sum(n for name, n in clips.items() if name.endswith(kind)) for kind in ("human", "synthetic")}
+    return " and ".join(f"{n} {kind}" for kind, n in counts.items()) if min(counts.values()) < LEAST else ""
 
 
 def text(audit: Audit) -> str:

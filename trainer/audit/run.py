@@ -20,10 +20,13 @@ def run(clips: Sequence[Clip], *, by: str, near: bool, seed: int, stage: Stage) 
     """Read all clips and judge them; ``stage(name, steps)`` opens a progress bar and gives what advances it.
 
     Raises:
-        DataError: ``by`` is no field of a clip, or no clip can be read.
+        DataError: ``by`` is no field of a clip or the label, or no clip can be read.
     """
-    if by and by not in Clip.__dataclass_fields__:
-        raise DataError(f"{by}: clips have no such field; there are {', '.join(Clip.__dataclass_fields__)}")
+    known = [name for name in Clip.__dataclass_fields__ if name != "label"]
+    if by == "label":
+        raise DataError(f"label: what is to be told apart cannot be held out; choose one of {', '.join(known)}")
+    if by and by not in known:
+        raise DataError(f"{by}: clips have no such field; there are {', '.join(known)}")
     with stage("reading", len(clips)) as advance:
         read = scan(clips, near=near, advance=advance)
     if not read.clips:

@@ -143,7 +143,13 @@ def register(app: typer.Typer, data: typer.Typer) -> None:
 
 
 def _open(places: Sequence[str], options: Options) -> list[Dataset]:
-    return [open_dataset(place, options) for place in places]
+    data = [open_dataset(place, options) for place in places]
+    words = {word for d in data for word in d.words}
+    for word in options.labels:
+        if word.strip().lower() not in words:
+            known = ", ".join(sorted(words))
+            console.print(f"--label {word}: no clip is labelled so; there are {known}", highlight=False, markup=False)
+    return data
 
 
 def _joined(data: Sequence[Dataset]) -> tuple[list[Clip], dict[str, str]]:

@@ -231,6 +231,25 @@ class TestCommands:
         assert isinstance(result.exception, DataError)
         assert "house" in str(result.exception)
 
+    def test_audit_does_not_hold_out_the_label(self, manifest: Path) -> None:
+        result = CliRunner().invoke(app, ["audit", str(manifest), "--by", "label"])
+        assert isinstance(result.exception, DataError)
+        assert "label: what is to be told apart cannot be held out" in str(result.exception)
+
+    def test_audit_of_very_few_clips_gives_no_verdict_on_shortcuts(self, tmp_path: Path) -> None:
+        manifest = corpus.make(tmp_path / "few", clips=3)
+        result = CliRunner().invoke(app, ["audit", str(manifest), "--no-near", "--by", "id"], catch_exceptions=False)
+        assert "Too few clips to tell whether there are shortcuts: 3 human and 3 synthetic; 10 of each" in result.stdout
+        assert "gives the classes away" not in result.stdout
+
+    def test_a_label_that_no_clip_has_is_said(self, manifest: Path, tmp_path: Path) -> None:
+        words = ["manifest", str(manifest), "--out", str(tmp_path / "o.csv"), "--no-check"]
+        result = CliRunner().invoke(app, [*words, "--label", "reel=fake", "--label", "Real=fake"])
+        assert result.exit_code == 0
+        said = " ".join(result.output.split())
+        assert "--label reel: no clip is labelled so; there are fake, real" in said
+        assert "--label Real" not in said
+
     def test_manifest_can_be_trained_on(self, tmp_path: Path) -> None:
         for number in range(8):
             path = tmp_path / "set" / ("real" if number % 2 else "spoof") / f"{number}.wav"

@@ -70,6 +70,18 @@ def test_label_map_renames_and_leaves_out(wild: Path) -> None:
     assert [c.label for c in mapped] == [1, 0, 1, 1, 1]
 
 
+def test_a_meaning_that_is_none_is_blamed_not_the_word(wild: Path) -> None:
+    with pytest.raises(DataError, match="label spoof=fakke: 'fakke' is none of real, fake, skip"):
+        open_dataset(wild, Options(labels={"spoof": "fakke"}))
+
+
+def test_a_split_without_clips_names_those_there_are(wild: Path) -> None:
+    with pytest.raises(DataError, match=r"no clip in split 'tset'; there are train$"):
+        open_dataset(wild, Options(split="tset"))
+    with pytest.raises(DataError, match=r"no clip in split 'train'; there are test$"):
+        open_dataset(wild, Options(split="train", shares=(0.0, 0.0, 1.0)))
+
+
 def test_shares_never_tear_a_group(many: Path) -> None:
     clips = open_dataset(many, Options(group="folder", shares=(0.5, 0.25, 0.25))).clips
     assert {c.split for c in clips} == {"train", "val", "test"}

@@ -70,13 +70,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Clips of a data set, the files left out with the reason, and by clip what else the data set publishes of it."""
+    """Clips of a data set, and the files left out with the reason.
+
+    ``columns`` is what else the data set publishes, by clip; ``words`` are the labels it uses, in lower case.
+    """
 
     layout: str
     root: Path
     clips: list[Clip]
     skipped: dict[str, str]
     columns: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
 
 
 def read(layout: Layout, root: Path, options: Options) -> Dataset:
@@ -88,10 +92,13 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
+    _refuse_meanings(options.labels)
+    words: set[str] = set()
     clips: dict[str, Clip] = {}
     skipped: dict[str, str] = {}
     columns: dict[str, Mapping[str, str]] = {}
     for row in layout.rows(root, options):
+        words.add(row.label.strip().lower())
         clip = _clip(layout, root, row, options)
         if clip is None:
             continue
@@ -102,9 +109,21 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
         else:
             skipped[clip.id] = f"{clip.path}: listed but not there"
     chosen = _choose(list(clips.values()), options)
+    if clips and not chosen:
+        raise DataError(f"{root}: no clip in split {options.split!r}; there are {_splits(clips.values(), options)}")
     if not chosen:
         raise DataError(f"{root}: no clip to use as {layout.name}; {len(skipped)} are listed but not there")
-    return Dataset(layout.name, root, chosen, skipped, {c.id: columns[c.id] for c in chosen})
+    return Dataset(layout.name, root, chosen, skipped, {c.id: columns[c.id] for c in chosen}, frozenset(words))
+
+
+def _refuse_meanings(labels: Mapping[str, str]) -> None:
+    for word, meaning in labels.items():
+        if meaning.strip().lower() not in (*LABELS, LEAVE_OUT):
+            raise DataError(f"label {word}={meaning}: {meaning!r} is none of real, fake, {LEAVE_OUT}")
+
+
+def _splits(clips: Iterable[Clip], options: Options) -> str:
+    return ", ".join(sorted({c.split for c in _choose(list(clips), replace(options, split=None))}))
 
 
 def _clip(layout: Layout, root: Path, row: Row, options: Options) -> Clip | None:

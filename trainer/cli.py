@@ -29,7 +29,7 @@ from trainer.data.cache import FeatureCache
 from trainer.data.cli import register
 from trainer.data.cli import stage as _stage
 from trainer.data.errors import DataError
-from trainer.data.feed import Selection
+from trainer.data.feed import Selection, named
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
 from trainer.data.synth.cli import app as data_app
@@ -188,6 +188,8 @@ def fit(
 ) -> None:
     """Train a network on manifests with a train and, best, a val split; goes on where a stopped run ended.
 
+    Of a cache only the training clips of the manifests are used; those that it lacks are made first.
+
     Use it so:
 
     `trainer fit corpus/manifest.csv --noise corpus/noise --minutes 60 --out run`
@@ -203,7 +205,9 @@ def fit(
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
     left_out = _steps(without, (*WaveAugment.STEPS, *FrameAugment.STEPS))
-    clips, store = read_manifests(manifests, "train"), FeatureCache(folder, _front_end(folder, mels, bands))
+    chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
+    listed, store = read_manifests(manifests), FeatureCache(folder, _front_end(folder, mels, bands))
+    clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
     bank = load_bank(noise, clips)
     _prepare(store, clips, bank, variants, seed, tuple(s for s in left_out if s in WaveAugment.STEPS))
     config = fitting.FitConfig(
@@ -215,7 +219,7 @@ def fit(
         contrastive=supcon,
         imitation=imitation,
         verdict=verdict,
-        selection=Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ())),
+        selection=chosen,
         augment=augment,
         without=tuple(s for s in left_out if s in FrameAugment.STEPS),
         processes=processes,
@@ -229,7 +233,8 @@ def fit(
         causal=padding == "causal",
         seed=seed,
     )
-    task = fitting.Task(config, folder, out, read_manifests(manifests, "val"), _noise_frames(bank, store), teacher)
+    val = [c for c in listed if c.split == "val"]
+    task = fitting.Task(config, folder, out, val, _noise_frames(bank, store), teacher, clips)
     fitting.fit(task, _report)
 
 
@@ -241,18 +246,35 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
 def _prepare(
     store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, seed: int, without: tuple[str, ...]
 ) -> None:
-    """Fill the cache if it is empty; if not, see that it lacks the steps that shall be left out."""
-    if store.refresh():
-        if without and store.without != tuple(sorted(without)):
-            raise DataError(
-                f"{store.folder}: not made without {', '.join(without)}; make another cache with `trainer cache "
-                f"{' '.join('--without ' + step for step in without)}`"
-            )
-        return
+    """Make the clips of the manifests that the cache lacks; see that it was made as is asked and labels agree."""
+    if not store.refresh() and not launched():
+        store.made_without(without)
+    if store.entries and without and store.without != tuple(sorted(without)):
+        raise DataError(
+            f"{store.folder}: not made without {', '.join(without)}; make another cache with `trainer cache "
+            f"{' '.join('--without ' + step for step in without)}`"
+        )
+    there = {e.clip for e in named(store, {c.id: c for c in clips})}
+    lacking = [c for c in clips if c.id not in there]
+    augment = WaveAugment(bank, without=store.without or ())
     if launched():
-        raise DataError(f"{store.folder}: empty; fill it with `trainer cache` before several processes share it")
-    store.made_without(without)
-    _fill(store, WaveAugment(bank, without=without), clips, variants, seed)
+        _refuse_lacking(Builder(store, None), lacking)
+    elif lacking:
+        if store.entries:
+            console.print(
+                f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
+                highlight=False,
+            )
+        _fill(store, augment, lacking, variants, seed)
+
+
+def _refuse_lacking(builder: Builder, lacking: list[Clip]) -> None:
+    """Stop processes that share a cache, which cannot fill it; what cannot be read does not belong there anyway."""
+    if any(builder.can(clip) for clip in lacking):
+        raise DataError(
+            f"{builder.cache.folder}: empty, or without {len(lacking)} clips of the manifests; fill it with `trainer "
+            "cache` before several processes share it"
+        )
 
 
 def _fill(store: FeatureCache, augment: WaveAugment, clips: list[Clip], variants: int, seed: int) -> None:

@@ -103,7 +103,8 @@ class Task:
     """A run: options, feature cache, folder for what comes out, validation clips, and log-mels of noise to mix in.
 
     ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
-    whose verdicts take the share ``verdict`` of the labels.
+    whose verdicts take the share ``verdict`` of the labels. Of the cache only ``clips`` are used, the training clips of
+    the manifests; None means all that it holds.
     """
 
     config: FitConfig
@@ -112,6 +113,7 @@ class Task:
     val: Sequence[Clip] = ()
     noise: Sequence[FloatArray] = ()
     teacher: Path | None = None
+    clips: Sequence[Clip] | None = None
 
 
 def schedule(share: float, warm: float = 0.04, last: float = 0.005) -> float:
@@ -151,7 +153,14 @@ class Fit:
         cropper = Cropper(self.front_end, augment, shortest=config.shortest, longest=config.longest)
         size = config.batch // place.processes
         self._feed = Feed(
-            cache, cropper, config.selection, size=size, seed=config.seed, rank=place.rank, targets=targets
+            cache,
+            cropper,
+            config.selection,
+            size=size,
+            seed=config.seed,
+            rank=place.rank,
+            targets=targets,
+            clips=task.clips,
         )
         self._batches: Iterator[Batch] = iter(())
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan

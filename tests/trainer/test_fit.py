@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
+from typer.testing import CliRunner
 
 from streamdet.features import FrontEndConfig
 from tests.trainer import corpus
+from trainer import cli
 from trainer.data.build import Builder
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
@@ -43,6 +45,39 @@ def cache(manifest: Path) -> Path:
     store = FeatureCache(manifest.parent / "cache")
     Builder(store, None).variant(read_manifest(manifest, "train"), 0)
     return store.folder
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Manifest of a corpus that a test may change."""
+    return corpus.make(tmp_path / "own", clips=6)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, manifest: Path, *options: object) -> Task:
+    """The task that the command line makes of its words; it fills the cache, and does not train."""
+    tasks: list[Task] = []
+    monkeypatch.setattr("trainer.fit.fit", lambda task, _: tasks.append(task))
+    words = ["fit", manifest, "--steps", 1, "--width", 0.125, "--batch", 8, "--amp", "off", *options]
+    CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    return tasks[0]
+
+
+def used(task: Task) -> list[tuple[str, int]]:
+    """Clips and labels that a task trains on; a clip is there once a variant."""
+    feed = Feed(FeatureCache(task.cache), None, task.config.selection, size=8, seed=0, clips=task.clips)  # type: ignore[arg-type]
+    feed.refresh()
+    return sorted((e.clip, e.label) for e in feed.entries)
+
+
+def listed(manifest: Path, split: str = "train") -> list[tuple[str, int]]:
+    return sorted((c.id, c.label) for c in read_manifest(manifest, split))
+
+
+def rewrite(manifest: Path, **values: dict[str, str]) -> None:
+    """Replace values of a manifest, by column and clip."""
+    with manifest.open(encoding="utf-8") as file:
+        changed = [row | {k: v[row["id"]] for k, v in values.items() if row["id"] in v} for row in csv.DictReader(file)]
+    corpus.write(manifest, changed)
 
 
 def train(task: Task) -> list[Progress]:
@@ -170,6 +205,59 @@ def test_excluded_families_and_sources_are_not_drawn(cache: Path, manifest: Path
     assert used(exclude_sources=("source[01]",)) == {c.id for c in clips if c.source in ("source2", "source3")}
     with pytest.raises(DataError, match="not excluded"):
         used(exclude_families=("*",))
+
+
+def test_only_training_clips_of_the_manifests_are_taken_from_a_cache(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ("--out", tmp_path / "run", "--cache", tmp_path / "cache", "--variants", 1)
+    assert used(given(monkeypatch, own, *cache)) == listed(own)
+    moved = listed(own)[:2]
+    rewrite(own, split={name: "val" for name, _ in moved})
+    assert used(given(monkeypatch, own, *cache)) == listed(own)
+    assert not {*moved} & {*listed(own)}
+
+
+def test_label_that_contradicts_the_cache_is_refused(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ("--out", tmp_path / "run", "--cache", tmp_path / "cache", "--variants", 1)
+    given(monkeypatch, own, *cache)
+    fake = next(name for name, label in listed(own) if label == 1)
+    rewrite(own, label={fake: "real"})
+    with pytest.raises(DataError, match=f"{fake} was cached as synthetic, the manifests say human"):
+        given(monkeypatch, own, *cache)
+
+
+def test_label_that_turns_up_while_a_run_goes_on_is_refused(own: Path, tmp_path: Path) -> None:
+    store = FeatureCache(tmp_path / "cache")
+    clips = read_manifest(own, "train")
+    feed = Feed(store, None, Selection(), size=8, seed=0, clips=clips)  # type: ignore[arg-type]
+    Builder(store, None).variant(clips, 0)
+    feed.refresh()
+    Builder(store, None).variant([replace(clip, label=1 - clip.label) for clip in clips], 1)
+    with pytest.raises(DataError, match="such clips"):
+        feed.refresh()
+
+
+def test_clips_that_a_cache_lacks_are_made(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureCache(tmp_path / "cache")
+    Builder(store, None).variant(read_manifest(own, "train")[:5], 0)
+    task = given(monkeypatch, own, "--out", tmp_path / "run", "--cache", store.folder, "--variants", 1)
+    assert used(task) == listed(own)
+
+
+def test_cache_that_lacks_clips_is_refused_where_processes_share_it(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    clips, store = read_manifest(own, "train"), FeatureCache(tmp_path / "cache")
+    Builder(store, None).variant(clips[1:], 0)
+    options = ("--out", tmp_path / "run", "--cache", store.folder)
+    with pytest.raises(DataError, match="without 1 clips"):
+        given(monkeypatch, own, *options)
+    clips[0].path.write_bytes(b"broken")
+    assert len(used(given(monkeypatch, own, *options))) == len(clips) - 1
 
 
 def test_another_front_end_is_trained_on_and_noted(manifest: Path, tmp_path: Path) -> None:

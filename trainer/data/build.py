@@ -82,6 +82,10 @@ class Builder:
             self._shard(part, number)
             progress(len(part))
 
+    def can(self, clip: Clip) -> bool:
+        """Whether variants of ``clip`` can be made; if not, the report says why."""
+        return self._features(clip, 0) is not None
+
     def _shard(self, clips: Sequence[Clip], number: int) -> None:
         made = [(clip, frames) for clip in clips if (frames := self._features(clip, number)) is not None]
         if made:

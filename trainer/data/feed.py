@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import cast
@@ -43,10 +43,33 @@ def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def named(cache: FeatureCache, clips: Mapping[str, Clip]) -> list[Entry]:
+    """Entries of those ``clips`` (by id) that manifests name, described as the manifests describe them.
+
+    Raises:
+        DataError: a cached label contradicts the manifests.
+    """
+    entries = [e for e in cache.entries if e.clip in clips]
+    wrong = sorted({e.clip for e in entries if e.label != clips[e.clip].label})
+    if wrong:
+        words = ("human", "synthetic") if clips[wrong[0]].label else ("synthetic", "human")
+        raise DataError(
+            f"{cache.folder}: {wrong[0]} was cached as {words[0]}, the manifests say {words[1]} ({len(wrong)} such "
+            "clips); mend the manifests, or make another cache"
+        )
+    return [_described(e, clips[e.clip]) for e in entries]
+
+
+def _described(entry: Entry, clip: Clip) -> Entry:
+    return replace(entry, stratum=clip.stratum, source=clip.source, parent=clip.parent)
+
+
 class Feed(Dataset[Batch]):
     """Batch ``n`` depends on (seed, n, rank) and on what the cache held at the last :meth:`refresh`, not on who draws.
 
     A copy in another process opens the cache anew: what is sent there is the list of its shards, not their content.
+
+    Of the cache only the entries of ``clips`` are used, those of the manifests; None means all entries.
     """
 
     def __init__(
@@ -59,19 +82,22 @@ class Feed(Dataset[Batch]):
         seed: int,
         rank: int = 0,
         targets: Targets | None = None,
+        clips: Sequence[Clip] | None = None,
     ) -> None:
         self.cache = cache
         self.entries: list[Entry] = []
         self._cropper, self._selection = cropper, selection
         self._size, self._seed, self._rank = size, seed, rank
         self._targets = targets
+        self._clips = None if clips is None else {c.id: c for c in clips}
         self._sampler: BalancedSampler | None = None
 
     def refresh(self) -> bool:
         """Take in what the cache has gained; returns whether batches now differ.
 
         Raises:
-            DataError: what is there and not excluded holds one class only, or nothing.
+            DataError: what is there and not excluded holds one class only, or nothing; a label contradicts the
+                manifests.
         """
         gained = self.cache.refresh()
         if not gained and self._sampler is not None:
@@ -81,7 +107,8 @@ class Feed(Dataset[Batch]):
 
     def _prepare(self) -> None:
         chosen = self._selection
-        self.entries = [e for e in self.cache.entries if chosen.wanted(e)]
+        entries = self.cache.entries if self._clips is None else named(self.cache, self._clips)
+        self.entries = [e for e in entries if chosen.wanted(e)]
         if len({e.label for e in self.entries}) < 2:
             raise DataError(f"{self.cache.folder}: the cache needs human and synthetic clips that are not excluded")
         self._sampler = BalancedSampler(

@@ -153,7 +153,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
     noise: Noise = None,
-    variants: Annotated[int, typer.Option(help="Variants to make when the cache is empty.")] = 4,
+    variants: Annotated[int, typer.Option(help="Variants to make of clips that the cache lacks.")] = 4,
     mels: Mels = None,
     bands: Bands = None,
     width: Annotated[float, typer.Option(help="Width of the network: 1.0, 0.5, 0.25.")] = 0.5,
@@ -209,7 +209,8 @@ def fit(
     listed, store = read_manifests(manifests), FeatureCache(folder, _front_end(folder, mels, bands))
     clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
     bank = load_bank(noise, clips)
-    _prepare(store, clips, bank, variants, seed, tuple(s for s in left_out if s in WaveAugment.STEPS))
+    in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
+    _prepare(store, clips, bank, variants, seed, in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
         width=width,
         batch=batch,
@@ -244,9 +245,20 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _prepare(
-    store: FeatureCache, clips: list[Clip], bank: Bank, variants: int, seed: int, without: tuple[str, ...]
+    store: FeatureCache,
+    clips: list[Clip],
+    bank: Bank,
+    variants: int,
+    seed: int,
+    without: tuple[str, ...],
+    *,
+    own: bool,
 ) -> None:
-    """Make the clips of the manifests that the cache lacks; see that it was made as is asked and labels agree."""
+    """Make the clips of the manifests that the cache lacks; see that it was made as is asked and labels agree.
+
+    The cache of the run itself (``own``), and one that a run has not come to the end of, get all variants that they
+    lack; any other, which may have more or still be growing, gets those clips only of which it has nothing.
+    """
     if not store.refresh() and not launched():
         store.made_without(without)
     if store.entries and without and store.without != tuple(sorted(without)):
@@ -259,13 +271,13 @@ def _prepare(
     augment = WaveAugment(bank, without=store.without or ())
     if launched():
         _refuse_lacking(Builder(store, None), lacking)
-    elif lacking:
-        if store.entries:
+    elif lacking or own or store.filling:
+        if lacking and store.entries:
             console.print(
                 f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
                 highlight=False,
             )
-        _fill(store, augment, lacking, variants, seed)
+        _fill(store, augment, clips if own or store.filling else lacking, variants, seed)
 
 
 def _refuse_lacking(builder: Builder, lacking: list[Clip]) -> None:
@@ -279,8 +291,10 @@ def _refuse_lacking(builder: Builder, lacking: list[Clip]) -> None:
 
 def _fill(store: FeatureCache, augment: WaveAugment, clips: list[Clip], variants: int, seed: int) -> None:
     builder = Builder(store, augment, seed=seed)
-    for variant in range(variants):
-        _build(builder, clips, variant)
+    with store.filled():
+        for variant in range(variants):
+            if not store.made(variant).issuperset(c.id for c in clips):
+                _build(builder, clips, variant)
     _list_skipped(builder)
 
 

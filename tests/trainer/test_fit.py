@@ -247,6 +247,33 @@ def test_clips_that_a_cache_lacks_are_made(own: Path, tmp_path: Path, monkeypatc
     assert used(task) == listed(own)
 
 
+@pytest.mark.parametrize("own_cache", [True, False])
+def test_filling_that_was_killed_is_ended_by_the_next_run(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: bool
+) -> None:
+    def killed(builder: Builder, clips: object, number: int, progress: object = None) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        variant(builder, clips, number)  # type: ignore[arg-type]
+
+    variant = Builder.variant
+    options = ("--out", tmp_path / "run", "--variants", 2, *(() if own_cache else ("--cache", tmp_path / "cache")))
+    with monkeypatch.context() as patch:
+        patch.setattr(Builder, "variant", killed)
+        with pytest.raises((KeyboardInterrupt, IndexError)):
+            given(monkeypatch, own, *options)
+    assert used(given(monkeypatch, own, *options)) == sorted(2 * listed(own))
+
+
+def test_cache_of_others_keeps_its_number_of_variants(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureCache(tmp_path / "cache")
+    Builder(store, None).variant(read_manifest(own, "train"), 0)
+    task = given(monkeypatch, own, "--out", tmp_path / "run", "--cache", store.folder, "--variants", 3)
+    assert used(task) == listed(own)
+
+
 def test_cache_that_lacks_clips_is_refused_where_processes_share_it(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

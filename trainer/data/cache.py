@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ class FeatureCache:
                 f"{self.folder}: made without {', '.join(self.without or ()) or 'leaving any step out'}, not without "
                 f"{', '.join(wanted) or 'any'}; choose another folder"
             )
+
+    @property
+    def filling(self) -> bool:
+        """Whether somebody who fills the cache in one go has begun and has not come to the end."""
+        return (self.folder / "filling.config").exists()
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        """Note that the cache is being filled, until the end of the block; a kill in between leaves the note."""
+        note = self.folder / "filling.config"
+        note.touch()
+        yield
+        note.unlink(missing_ok=True)
 
     def made(self, variant: int) -> set[str]:
         """Ids of the clips of which ``variant`` is stored."""

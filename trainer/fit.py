@@ -182,6 +182,13 @@ class Fit:
 
     def run(self, report: Report) -> None:
         """Train until the limit, or until patience is over; evaluate and save on the way and at the end."""
+        if self._over():
+            if self.place.rank == 0:
+                text = (
+                    f"{self.out}: the run is over since step {self.step}; more steps, minutes or patience let it go on"
+                )
+                Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+            return
         share = 0.0
         with _bar(shown=self.place.rank == 0) as show:
             while share < 1.0:
@@ -192,12 +199,19 @@ class Fit:
                 if (evaluate or share >= 1.0) and self._pause(share, report):
                     break
 
+    def _over(self) -> bool:
+        """Whether a run that goes on has reached one of its limits already."""
+        return self._share(self.step) >= 1.0 or self._lost_patience(self.stale)
+
+    def _lost_patience(self, stale: float) -> bool:
+        return 0 < self.config.patience <= stale
+
     def _pause(self, share: float, report: Report) -> bool:
         """Evaluate, and return whether patience is over."""
         if self.place.rank == 0:
             report(self._evaluate(share))
         (stale,) = self.place.agree(self.stale)
-        return 0 < self.config.patience <= stale
+        return self._lost_patience(stale)
 
     def _train_step(self) -> tuple[float, bool]:
         """Return the share of the run that is done and whether to evaluate now: rank 0 says so for all ranks."""
@@ -211,7 +225,7 @@ class Fit:
         value = float(loss.detach())
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
         self.elapsed = time.monotonic() - self._started
-        share, evaluate = self.place.agree(self._share(), self._due())
+        share, evaluate = self.place.agree(self._share(self.step + 1), self._due())
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self._pupil.parameters(), 2.0)
         for group in self._optimizer.param_groups:
@@ -234,8 +248,8 @@ class Fit:
             loss = loss + config.imitation * imitation_loss(guess, targets)
         return loss
 
-    def _share(self) -> float:
-        by_steps = (self.step + 1) / self.config.steps if self.config.steps else 0.0
+    def _share(self, steps: int) -> float:
+        by_steps = steps / self.config.steps if self.config.steps else 0.0
         by_time = self.elapsed / 60.0 / self.config.minutes if self.config.minutes else 0.0
         return max(by_steps, by_time)
 

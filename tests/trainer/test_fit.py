@@ -170,6 +170,20 @@ def test_patience_ends_a_run_that_gains_nothing(manifest: Path, cache: Path, tmp
     assert len(states) == best["step"] + 2
 
 
+@pytest.mark.parametrize("limits", [{"steps": 2}, {"minutes": 1e-6}, {"steps": 99, "patience": 1, "rate": 0.0}])
+def test_run_that_is_over_stays_as_it_is(
+    manifest: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limits: dict[str, float]
+) -> None:
+    config = replace(CONFIG, **{"steps": 0, "evaluate_steps": 1, **limits})  # type: ignore[arg-type]
+    task = Task(config, cache, tmp_path, read_manifest(manifest, "val"))
+    train(task)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert train(task) == []
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert "the run is over since step" in capsys.readouterr().err
+
+
 def test_curves_are_drawn_at_every_evaluation(manifest: Path, cache: Path, tmp_path: Path) -> None:
     sizes: list[int] = []
 

@@ -42,6 +42,11 @@ from trainer.teacher import Targets
 from trainer.validation import Validation
 
 REFRESH = 120.0  # seconds between looks at the cache
+CHANGEABLE = (  # options that may change when a run goes on, or that are compared elsewhere
+    *("steps", "minutes", "patience", "evaluate_minutes", "evaluate_steps"),
+    *("processes", "workers", "amp", "device", "compiled"),
+    *("width", "causal", "dropout"),  # compared with the network itself
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +356,31 @@ class Fit:
         self.loss, self._evaluated = stored["loss"], stored["elapsed"]
 
 
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Options of a run that are not what they were, in words; those that ``before`` does not know are passed over."""
+    found: list[str] = []
+    for name, value in now.items():
+        there = before.get(name, value)
+        if isinstance(value, dict):
+            found += changes(there, value)
+        elif name not in CHANGEABLE and there != value:
+            found.append(f"{name} {_words(there)} instead of {_words(value)}")
+    return found
+
+
+def _refuse_changes(task: Task) -> None:
+    path = task.out / "last.pt"
+    if not path.exists():
+        return
+    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if changed := changes(stored.get("config", {}), asdict(task.config)):
+        raise DataError(f"{path}: was trained with {', '.join(changed)}; choose another folder (--out)")
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) or "nothing" if isinstance(value, tuple) else str(value)
+
+
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay for weights proper, none for biases and normalisation."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -386,6 +416,7 @@ def fit(task: Task, report: Report) -> None:
         DataError: the cache, the folder or the device cannot be used as ``task`` says.
     """
     task.out.mkdir(parents=True, exist_ok=True)
+    _refuse_changes(task)
     processes = task.config.processes
     if launched():
         if processes > 1:

@@ -344,6 +344,21 @@ def test_folder_of_another_network_is_refused(cache: Path, tmp_path: Path) -> No
         train(Task(replace(CONFIG, steps=1, width=0.25), cache, tmp_path))
 
 
+def test_run_does_not_go_on_with_other_options(cache: Path, tmp_path: Path) -> None:
+    task = Task(replace(CONFIG, steps=1), cache, tmp_path)
+    train(task)
+    others = replace(CONFIG, steps=3, rate=1.0, seed=2, selection=Selection(exclude_families=("cs-*", "x")))
+    with pytest.raises(DataError, match="choose another folder") as caught:
+        train(replace(task, config=others))
+    text = str(caught.value)
+    assert "rate 0.003 instead of 1.0" in text
+    assert "seed 0 instead of 2" in text
+    assert "exclude_families nothing instead of cs-* x" in text
+    assert "steps" not in text
+    allowed = replace(CONFIG, steps=3, workers=1, device="cpu", evaluate_steps=1, evaluate_minutes=1.0, patience=3)
+    assert train(replace(task, config=allowed))[-1].step == 3
+
+
 def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:
     store = FeatureCache(tmp_path / "cache")
     Builder(store, None).variant([c for c in read_manifest(manifest) if c.label == 0], 0)

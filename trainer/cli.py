@@ -24,8 +24,8 @@ from trainer.bench import write_models
 from trainer.calibrate import augmented, operating_point
 from trainer.calibrate import calibrate as fit_platt
 from trainer.data.audio import read_audio
-from trainer.data.build import Builder, load_bank
-from trainer.data.cache import FeatureCache
+from trainer.data.build import Builder, load_bank, name_of
+from trainer.data.cache import FeatureCache, Settings
 from trainer.data.cli import register
 from trainer.data.cli import stage as _stage
 from trainer.data.errors import DataError
@@ -97,12 +97,18 @@ def cache(
     augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
     store = FeatureCache(out, _front_end(out, mels, bands))
     store.made_without(steps)
+    store.made_with(_settings(noise, seed, clean, seconds))
     builder = Builder(store, augment, seconds=seconds, seed=seed)
     for variant in range(variants):
         clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)] if watch else clips
         for earlier in range(variant + 1):
             _build(builder, clips, earlier)
     _list_skipped(builder)
+
+
+def _settings(noise: Path | None, seed: int, clean: float = 0.7, seconds: float = 6.0) -> Settings:
+    """Name what a cache notes of how its variants are made."""
+    return {"seed": seed, "clean": clean, "seconds": seconds, "noise": name_of(noise)}
 
 
 def _front_end(folder: Path, mels: int | None, bands: str | None) -> FrontEndConfig | None:
@@ -210,7 +216,7 @@ def fit(
     clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
-    _prepare(store, clips, bank, variants, seed, in_samples, own=cache_folder is None)
+    _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
         width=width,
         batch=batch,
@@ -249,7 +255,7 @@ def _prepare(
     clips: list[Clip],
     bank: Bank,
     variants: int,
-    seed: int,
+    settings: Settings,
     without: tuple[str, ...],
     *,
     own: bool,
@@ -268,29 +274,37 @@ def _prepare(
         )
     there = {e.clip for e in named(store, {c.id: c for c in clips})}
     lacking = [c for c in clips if c.id not in there]
-    augment = WaveAugment(bank, without=store.without or ())
     if launched():
-        _refuse_lacking(Builder(store, None), lacking)
-    elif lacking or own or store.filling:
-        if lacking and store.entries:
-            console.print(
-                f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
-                highlight=False,
-            )
-        _fill(store, augment, clips if own or store.filling else lacking, variants, seed)
+        _refuse_lacking(store, lacking, "before several processes share it")
+        return
+    whole = own or store.filling or not store.entries
+    if not (lacking or whole):
+        return
+    if lacking and store.entries:
+        console.print(
+            f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
+            highlight=False,
+        )
+    if whole:
+        store.made_with(settings)
+    elif store.settings.get("noise", settings["noise"]) != settings["noise"]:
+        _refuse_lacking(store, lacking, "as it was made, or give the same --noise")
+    _fill(store, bank, clips if whole else lacking, variants, {**settings, **store.settings})
 
 
-def _refuse_lacking(builder: Builder, lacking: list[Clip]) -> None:
-    """Stop processes that share a cache, which cannot fill it; what cannot be read does not belong there anyway."""
+def _refuse_lacking(store: FeatureCache, lacking: list[Clip], how: str) -> None:
+    """Stop where a cache cannot be filled here; what cannot be read does not belong there anyway."""
+    builder = Builder(store, None)
     if any(builder.can(clip) for clip in lacking):
         raise DataError(
-            f"{builder.cache.folder}: empty, or without {len(lacking)} clips of the manifests; fill it with `trainer "
-            "cache` before several processes share it"
+            f"{store.folder}: empty, or without {len(lacking)} clips of the manifests; fill it with "
+            f"`trainer cache` {how}"
         )
 
 
-def _fill(store: FeatureCache, augment: WaveAugment, clips: list[Clip], variants: int, seed: int) -> None:
-    builder = Builder(store, augment, seed=seed)
+def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, settings: Settings) -> None:
+    augment = WaveAugment(bank, clean=float(settings["clean"]), without=store.without or ())
+    builder = Builder(store, augment, seconds=float(settings["seconds"]), seed=int(settings["seed"]))
     with store.filled():
         for variant in range(variants):
             if not store.made(variant).issuperset(c.id for c in clips):

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from streamdet.features import FrontEnd, FrontEndConfig
 from tests.trainer import corpus
 from trainer.augment import Bank, WaveAugment
+from trainer.cli import app
 from trainer.data.audio import read_audio
 from trainer.data.batches import SILENCE, Cropper, columns_mask, stack
 from trainer.data.build import Builder, load_bank, variant_rng
@@ -198,6 +200,25 @@ def test_cache_made_with_a_step_cannot_go_on_without_it(manifest: Path, tmp_path
     Builder(older, None).variant(read_manifest(manifest, "train"), 0)
     with pytest.raises(DataError, match="choose another folder"):
         older.made_without(("codec",))
+
+
+def test_cache_goes_on_with_the_settings_it_was_made_with(manifest: Path, tmp_path: Path) -> None:
+    def cache(*options: str) -> None:
+        words = ["cache", str(manifest), "--out", str(tmp_path / "cache"), "--variants", "1", *options]
+        assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise.csv").write_text("id,kind\n")
+    cache("--seed", "3")
+    cache("--seed", "3")
+    for options, text in (
+        (("--seed", "4"), "seed 3 instead of 4"),
+        (("--seed", "3", "--clean", "0.5"), "clean 0.7 instead of 0.5"),
+        (("--seed", "3", "--seconds", "2"), "seconds 6.0 instead of 2.0"),
+        (("--seed", "3", "--noise", str(tmp_path / "noise")), "noise none instead of"),
+    ):
+        with pytest.raises(DataError, match=text):
+            cache(*options)
 
 
 def test_half_written_shards_are_invisible(manifest: Path, tmp_path: Path) -> None:

@@ -288,6 +288,30 @@ def test_cache_of_others_keeps_its_number_of_variants(
     assert used(task) == listed(own)
 
 
+def test_clips_are_added_to_a_cache_as_it_was_made(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frames(name: str) -> dict[str, bytes]:
+        store = FeatureCache(tmp_path / name)
+        store.refresh()
+        return {e.clip: e.frames.tobytes() for e in store.entries}
+
+    part, several = tmp_path / "own" / "part.csv", ("--seconds", "1", "--seed", "7", "--clean", "0.5")
+    with own.open(encoding="utf-8") as file:
+        corpus.write(part, list(csv.DictReader(file))[:6])
+    for manifest, name in ((own, "whole"), (part, "part")):
+        words = ["cache", str(manifest), "--variants", "1", "--out", str(tmp_path / name), *several]
+        assert CliRunner().invoke(cli.app, words).exit_code == 0
+    options = ("--out", tmp_path / "run", "--cache", tmp_path / "part", "--variants", 1)
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise.csv").write_text("id,kind\n")
+    with pytest.raises(DataError, match="give the same --noise"):
+        given(monkeypatch, own, *options, "--noise", tmp_path / "noise")
+    given(monkeypatch, own, *options)
+    assert frames("part").keys() == frames("whole").keys()
+    # babble is made of the clips at hand, so distorted variants may differ
+    same = [name for name, content in frames("whole").items() if frames("part")[name] == content]
+    assert len(same) > len(frames("whole")) / 2
+
+
 def test_cache_that_lacks_clips_is_refused_where_processes_share_it(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

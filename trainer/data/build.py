@@ -53,6 +53,13 @@ def load_bank(noise: Path | None, speech: Sequence[Clip] = (), voices: int = 60)
     return bank
 
 
+def name_of(noise: Path | None) -> str:
+    """Tell folders of noise apart by a digest of its description, wherever it lies; ``none`` is no folder."""
+    if noise is None:
+        return "none"
+    return hashlib.blake2b(noise.with_suffix(".csv").read_bytes(), digest_size=6).hexdigest()
+
+
 class Builder:
     """Writes variants of clips to a cache; what is there already is not made again.
 

@@ -26,6 +26,7 @@ from streamdet.features.logmel import FloatArray
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 
+Settings = dict[str, int | float | str]
 HalfArray = npt.NDArray[np.float16]
 FIELDS = ("id", "label", "family", "source", "group", "parent")
 
@@ -97,6 +98,26 @@ class FeatureCache:
                 f"{self.folder}: made without {', '.join(self.without or ()) or 'leaving any step out'}, not without "
                 f"{', '.join(wanted) or 'any'}; choose another folder"
             )
+
+    @property
+    def settings(self) -> Settings:
+        """How variants are made, as :meth:`made_with` noted it; empty where the cache does not say."""
+        path = self.folder / "made.config"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def made_with(self, settings: Settings) -> None:
+        """Note, before the first shard, how variants are made; a cache that does not say takes what comes first.
+
+        Raises:
+            DataError: the cache was made with other settings.
+        """
+        path = self.folder / "made.config"
+        if not path.exists():
+            _replace(path, lambda partial: partial.write_text(json.dumps(settings), encoding="utf-8"))
+        there = self.settings
+        other = [f"{k} {there[k]} instead of {v}" for k, v in settings.items() if there.get(k, v) != v]
+        if other:
+            raise DataError(f"{self.folder}: made with {', '.join(other)}; choose another folder, or make it as before")
 
     @property
     def filling(self) -> bool:

@@ -142,6 +142,8 @@ class Fit:
         cache, config = FeatureCache(task.cache), task.config
         self.front_end = cache.config
         self._validation = Validation(task.val, self.front_end) if place.rank == 0 and task.val else None
+        for name, why in sorted(self._validation.skipped.items()) if self._validation else ():
+            _say(f"skipped {name}: {why}")
         self.network, self.average = self._networks()
         targets = Targets(task.teacher) if task.teacher else None
         if config.verdict > 0.0 and not (targets and targets.has_verdicts):
@@ -189,10 +191,9 @@ class Fit:
         """Train until the limit, or until patience is over; evaluate and save on the way and at the end."""
         if self._over():
             if self.place.rank == 0:
-                text = (
+                _say(
                     f"{self.out}: the run is over since step {self.step}; more steps, minutes or patience let it go on"
                 )
-                Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
             return
         share = 0.0
         with _bar(shown=self.place.rank == 0) as show:
@@ -393,6 +394,11 @@ def save(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_suffix(".tmp")
     torch.save(content, partial)
     partial.replace(path)
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error."""
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import torch
 
 from streamdet.features import FrontEnd, FrontEndConfig
+from streamdet.features.logmel import FloatArray
 from trainer.data.audio import read_audio
 from trainer.data.batches import columns_mask
+from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.metrics import auc, eer, mean_group_eer, stratum_weights
 from trainer.models.resnet import CausalResNet, pool
@@ -22,13 +24,24 @@ CPU = Place(torch.device("cpu"))
 class Validation:
     """Clips of the validation split as network input: the first ``frames`` of each, as a fresh stream.
 
-    At most ``limit`` clips of a family or source are used: more would cost training time and weigh little.
+    At most ``limit`` clips of a family or source are used: more would cost training time and weigh little. Of those,
+    ``skipped`` lists what cannot be read, with the reason.
+
+    Raises:
+        DataError: what can be read is not of both classes.
     """
 
     def __init__(self, clips: Sequence[Clip], config: FrontEndConfig, frames: int = 320, limit: int = 40) -> None:
-        clips = limited(clips, limit)
+        self.skipped: dict[str, str] = {}
+        read = [(c, s) for c in limited(clips, limit) if (s := self._samples(c, config.rate)) is not None]
+        clips = [c for c, _ in read]
+        if len({c.label for c in clips}) < 2:
+            raise DataError(
+                f"the validation set needs human and synthetic clips, and has {len(clips)} that can be read, "
+                f"{sum(c.label for c in clips)} synthetic; give a manifest with both in its split val, or none"
+            )
         front_end = FrontEnd(config)
-        pieces = [front_end.whole(read_audio(c.path, config.rate)[: frames * config.hop]) for c in clips]
+        pieces = [front_end.whole(samples[: frames * config.hop]) for _, samples in read]
         valid = np.array([len(p) for p in pieces], np.intp)
         self.features = np.zeros((len(clips), frames, config.mels), np.float32)
         for row, piece in enumerate(pieces):
@@ -36,6 +49,13 @@ class Validation:
         self.mask = columns_mask(valid, frames // config.hop_frames, config.hop_frames)
         self.labels = np.array([c.label for c in clips], np.float64)
         self.strata = [c.stratum for c in clips]
+
+    def _samples(self, clip: Clip, rate: int) -> FloatArray | None:
+        try:
+            return read_audio(clip.path, rate)
+        except DataError as error:
+            self.skipped[clip.id] = str(error)
+            return None
 
     def scores(self, network: CausalResNet, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
         """Raw log-odds of every clip, float64."""

@@ -425,3 +425,25 @@ def test_validation_scores_do_not_depend_on_the_company_in_a_batch(manifest: Pat
     torch.nn.init.normal_(network.head.weight)
     validation = Validation(read_manifest(manifest, "val"), FeatureCache(manifest.parent / "cache").config)
     np.testing.assert_allclose(validation.scores(network, batch=2), validation.scores(network, batch=8), atol=1e-5)
+
+
+def test_validation_skips_what_cannot_be_read(
+    own: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = read_manifest(own, "val")
+    clips[0].path.write_bytes(b"broken")
+    states = train(Task(replace(CONFIG, steps=1, evaluate_steps=1), cache, tmp_path / "run", clips))
+    assert "auc" in states[-1].val
+    assert f"skipped {clips[0].id}: " in capsys.readouterr().err
+
+
+def test_validation_of_one_class_is_refused_before_any_step(own: Path, cache: Path, tmp_path: Path) -> None:
+    clips = read_manifest(own, "val")
+    with pytest.raises(DataError, match="needs human and synthetic clips"):
+        train(Task(CONFIG, cache, tmp_path / "run", [c for c in clips if c.label == 0]))
+    for clip in clips:
+        if clip.label == 0:
+            clip.path.unlink()
+    with pytest.raises(DataError, match="give a manifest with both"):
+        train(Task(CONFIG, cache, tmp_path / "run", clips))
+    assert not (tmp_path / "run" / "last.pt").exists()

@@ -62,22 +62,23 @@ WithoutFamily = Annotated[
     list[str] | None, typer.Option("--exclude-family", help="Synthesizers to leave out, such as 'cs-*'; repeatable.")
 ]
 WithoutSource = Annotated[list[str] | None, typer.Option("--exclude-source", help="Sources to leave out; repeatable.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another one gives other random draws.")]
 
 
 @app.command()
 def cache(
     manifests: Manifests,
     out: Annotated[Path, typer.Option(help="Cache folder.")],
-    variants: Annotated[int, typer.Option(help="Augmented variants of each clip.")] = 6,
+    variants: Annotated[int, typer.Option(min=1, max=999, help="Augmented variants of each clip.")] = 6,
     noise: Noise = None,
-    seconds: Annotated[float, typer.Option(help="Longest piece of a clip in one variant.")] = 6.0,
-    clean: Annotated[float, typer.Option(help="Share of variants left nearly as they are.")] = 0.7,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600.0, help="Longest piece of a clip in one variant.")] = 6.0,
+    clean: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of variants left nearly as they are.")] = 0.7,
     without: Without = None,
     exclude_family: WithoutFamily = None,
     exclude_source: WithoutSource = None,
     mels: Mels = None,
     bands: Bands = None,
-    seed: int = 0,
+    seed: Seed = 0,
     watch: Annotated[bool, typer.Option(help="Look for new manifest rows before each variant.")] = False,
 ) -> None:
     """Make augmented features of the training clips.
@@ -159,38 +160,40 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
     noise: Noise = None,
-    variants: Annotated[int, typer.Option(help="Variants to make of clips that the cache lacks.")] = 4,
+    variants: Annotated[int, typer.Option(min=1, max=999, help="Variants to make of clips that the cache lacks.")] = 4,
     mels: Mels = None,
     bands: Bands = None,
-    width: Annotated[float, typer.Option(help="Width of the network: 1.0, 0.5, 0.25.")] = 0.5,
+    width: Annotated[float, typer.Option(min=0.05, max=4.0, help="Width of the network: 1.0, 0.5, 0.25.")] = 0.5,
     padding: Annotated[str, typer.Option(help="causal, or symmetric: a comparison that cannot stream.")] = "causal",
-    steps: Annotated[int, typer.Option(help="End after so many steps (0: by time).")] = 0,
-    minutes: Annotated[float, typer.Option(help="End after so many minutes (0: by steps).")] = 0.0,
-    batch: Annotated[int, typer.Option(help="Crops a step, over all processes.")] = 64,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    steps: Annotated[int, typer.Option(min=0, help="End after so many steps (0: by time).")] = 0,
+    minutes: Annotated[float, typer.Option(min=0.0, help="End after so many minutes (0: by steps).")] = 0.0,
+    batch: Annotated[int, typer.Option(min=2, help="Crops a step, over all processes.")] = 64,
+    rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Peak learning rate.")] = 1.5e-3,
     supcon: Annotated[
-        float, typer.Option("--supcon", "--contrastive", help="Weight of the supervised contrastive term.")
+        float, typer.Option("--supcon", "--contrastive", min=0.0, help="Weight of the supervised contrastive term.")
     ] = 0.0,
     teacher: Annotated[
         Path | None, typer.Option(help="What a teacher says of the clips: `trainer data teach`.")
     ] = None,
-    imitation: Annotated[float, typer.Option(help="Weight of the teacher's term.")] = 1.0,
+    imitation: Annotated[float, typer.Option(min=0.0, help="Weight of the teacher's term.")] = 1.0,
     verdict: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of a label that is the teacher's verdict instead.")
     ] = 0.0,
-    augment: Annotated[float, typer.Option(help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
+    augment: Annotated[float, typer.Option(min=0.0, help="Strength of frame augmentation; 0 switches it off.")] = 1.0,
     without: Without = None,
     exclude_family: WithoutFamily = None,
     exclude_source: WithoutSource = None,
-    processes: Annotated[int, typer.Option(help="Single-thread processes that share a batch on a CPU.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that draw batches ahead; worth it beside a GPU.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Single-thread processes that share a batch on a CPU.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that draw batches ahead; worth it beside a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
-    evaluate_minutes: Annotated[float, typer.Option(help="Minutes between evaluations.")] = 4.0,
-    evaluate_steps: Annotated[int, typer.Option(help="Steps between evaluations, instead of minutes.")] = 0,
-    patience: Annotated[int, typer.Option(help="End after so many evaluations that brought nothing; 0: never.")] = 0,
-    seed: int = 0,
+    evaluate_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between evaluations.")] = 4.0,
+    evaluate_steps: Annotated[int, typer.Option(min=0, help="Steps between evaluations, instead of minutes.")] = 0,
+    patience: Annotated[
+        int, typer.Option(min=0, help="End after so many evaluations that brought nothing; 0: never.")
+    ] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train a network on manifests with a train and, best, a val split; goes on where a stopped run ended.
 
@@ -206,6 +209,8 @@ def fit(
     """
     if not steps and not minutes:
         raise typer.BadParameter("give --steps or --minutes")
+    if batch < 2 * processes:
+        raise typer.BadParameter(f"{batch} is less than two crops a process", param_hint="--batch")
     folder = cache_folder or out / "cache"
     _one_of("--padding", padding, ("causal", "symmetric"))
     _one_of("--device", device, ("auto", "cpu", "cuda"))

@@ -447,3 +447,28 @@ def test_validation_of_one_class_is_refused_before_any_step(own: Path, cache: Pa
     with pytest.raises(DataError, match="give a manifest with both"):
         train(Task(CONFIG, cache, tmp_path / "run", clips))
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("fit", "--steps -3"),
+        ("fit", "--minutes -1"),
+        ("fit", "--steps 1 --width 0"),
+        ("fit", "--steps 1 --batch 1"),
+        ("fit", "--steps 1 --batch 6 --processes 4"),
+        ("fit", "--steps 1 --rate -0.1"),
+        ("fit", "--steps 1 --variants 0"),
+        ("fit", "--steps 1 --workers -1"),
+        ("fit", "--steps 1 --patience -1"),
+        ("fit", "--steps 1 --seed -1"),
+        ("cache", "--variants 0"),
+        ("cache", "--seconds -2"),
+        ("cache", "--clean 7"),
+        ("cache", "--seed -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(manifest: Path, tmp_path: Path, command: str, options: str) -> None:
+    words = [command, str(manifest), "--out", str(tmp_path / "out"), *options.split()]
+    assert CliRunner().invoke(cli.app, words).exit_code == 2
+    assert not (tmp_path / "out").exists()

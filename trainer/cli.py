@@ -183,6 +183,14 @@ def fit(
     without: Without = None,
     exclude_family: WithoutFamily = None,
     exclude_source: WithoutSource = None,
+    exponent: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Balance: 0 draws families and sources alike, 1 every clip.")
+    ] = 0.7,
+    cap: Annotated[int, typer.Option(min=1, help="More clips of a family or source than so many add no weight.")] = 100,
+    matched: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of synthetic clips with a human one of their source beside.")
+    ] = 0.8,
+    copies: Annotated[float, typer.Option(min=0.01, help="Factor on the weight of copies of human clips.")] = 2.0,
     processes: Annotated[int, typer.Option(min=1, help="Single-thread processes that share a batch on a CPU.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw batches ahead; worth it beside a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -216,7 +224,14 @@ def fit(
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
     left_out = _steps(without, (*WaveAugment.STEPS, *FrameAugment.STEPS))
-    chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
+    chosen = Selection(
+        exclude_families=tuple(exclude_family or ()),
+        exclude_sources=tuple(exclude_source or ()),
+        exponent=exponent,
+        cap=cap,
+        matched=matched,
+        copies=copies,
+    )
     listed, store = read_manifests(manifests), FeatureCache(folder, _front_end(folder, mels, bands))
     clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
     bank = load_bank(noise, clips)

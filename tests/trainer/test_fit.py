@@ -232,6 +232,15 @@ def test_only_training_clips_of_the_manifests_are_taken_from_a_cache(
     assert not {*moved} & {*listed(own)}
 
 
+def test_balance_is_chosen_on_the_command_line(
+    manifest: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--exponent", "0.3", "--cap", "7", "--matched", "0.5", "--copies", "1.5"]
+    chosen = given(monkeypatch, manifest, "--out", tmp_path, "--cache", cache, *words).config.selection
+    assert chosen == Selection(exponent=0.3, cap=7, matched=0.5, copies=1.5)
+    assert given(monkeypatch, manifest, "--out", tmp_path, "--cache", cache).config.selection == Selection()
+
+
 def test_label_that_contradicts_the_cache_is_refused(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -285,7 +285,7 @@ def _prepare(
     The cache of the run itself (``own``), and one that a run has not come to the end of, get all variants that they
     lack; any other, which may have more or still be growing, gets those clips only of which it has nothing.
     """
-    if not store.refresh() and not launched():
+    if (not store.refresh() or own) and not launched():
         store.made_without(without)
     if store.entries and without and store.without != tuple(sorted(without)):
         raise DataError(

@@ -288,6 +288,13 @@ def test_filling_that_was_killed_is_ended_by_the_next_run(
     assert used(given(monkeypatch, own, *options)) == sorted(2 * listed(own))
 
 
+def test_cache_of_a_run_keeps_its_steps(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--out", tmp_path / "run", "--variants", 1)
+    given(monkeypatch, own, *options, "--without", "codec")
+    with pytest.raises(DataError, match="made without codec, not without any"):
+        given(monkeypatch, own, *options)
+
+
 def test_cache_of_others_keeps_its_number_of_variants(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

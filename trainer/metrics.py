@@ -191,11 +191,14 @@ def summary(llr: Array, labels: Array, weights: Array | None = None) -> dict[str
         "min_cllr": min_cllr(llr, labels, weights),
         "tpr_at_1_fpr": tpr_at(llr, labels, 0.01, weights),
         "tpr_at_01_fpr": tpr_at(llr, labels, 0.001, weights),
-        "hter_at_0": _hter(llr, labels),
+        "hter_at_0": hter(llr, labels, weights),
     }
 
 
-def _hter(llr: Array, labels: Array) -> float:
+def hter(llr: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Mean of both error rates at log-odds 0, a threshold chosen without these data."""
-    spoof = np.asarray(llr) >= 0.0
-    return float((np.mean(~spoof[labels > 0]) + np.mean(spoof[labels == 0])) / 2.0)
+    s, y, w = _checked(llr, labels, weights)
+    spoof = s >= 0.0
+    miss = np.average(~spoof[y > 0], weights=w[y > 0])
+    false_alarm = np.average(spoof[y == 0], weights=w[y == 0])
+    return float((miss + false_alarm) / 2.0)

@@ -15,14 +15,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from streamdet.decide.calibrate import Platt
 from streamdet.decide.verdict import Rules
 from streamdet.engine.modelfile import ModelInfo, read_model
+from trainer.data.errors import DataError
 from trainer.report import write_card
 from trainer.stamp import restamp
 from trainer.streams.choose import BUDGETS, Draws, Ranked, best, best_by_kind, settings, sweep_all
+from trainer.streams.figures import LONG
 from trainer.streams.hear import Heard, Setup, hear_all
 from trainer.streams.picture import draw
 from trainer.streams.points import choose_points, judge_points, with_points
 from trainer.streams.replay import Track, prepare
-from trainer.streams.script import Script
+from trainer.streams.script import Line, Script
+from trainer.streams.splice import Turn
 
 WINDOW = 3.0  # seconds; the window that decides
 console = Console(stderr=True)
@@ -47,7 +50,9 @@ def run(setup: Setup, plan: Sequence[Script], options: Options) -> dict[str, Any
         ModelError, DataError, ConfigError: the model, a clip, or an operating point cannot be used.
     """
     info = read_model(setup.model)[1]
+    _need_long([line for script in plan if script.mixed for line in script.lines])
     heard = _hear(setup, plan, options)
+    _need_long([turn for stream in heard for turn in stream.turns])
     tracks = tracks_of(heard, info)
     about = {
         "model": info.digest,
@@ -59,6 +64,12 @@ def run(setup: Setup, plan: Sequence[Script], options: Options) -> dict[str, Any
     if options.judge_only:
         return {**about, "points": judge_points(heard, tracks, info)}
     return {**about, **choose(heard, tracks, info, options)}
+
+
+def _need_long(turns: Sequence[Line] | Sequence[Turn]) -> None:
+    """Refuse turns of which no synthetic one is long enough to count; splicing may shorten what was planned."""
+    if not any(turn.label == 1 and turn.seconds >= LONG for turn in turns):
+        raise DataError(f"no turn of {LONG:g} s; give more --hours or --mixed, or more synthetic clips of a source")
 
 
 def tracks_of(heard: Sequence[Heard], info: ModelInfo) -> list[Track]:

@@ -18,15 +18,17 @@ def stream_eval(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     manifests: Annotated[list[Path], typer.Argument(help="Manifest CSV files; audio lies beside them or at `path`.")],
     split: Annotated[str, typer.Option(help="Split to splice; on `test` nothing is chosen, only judged.")] = "val",
-    hours: Annotated[float, typer.Option(help="Hours of human-only streams, at most six times what there is.")] = 3.0,
-    mixed: Annotated[float, typer.Option(help="Hours of streams with synthetic turns.")] = 1.5,
+    hours: Annotated[
+        float, typer.Option(min=0.01, help="Hours of human-only streams, at most six times what there is.")
+    ] = 3.0,
+    mixed: Annotated[float, typer.Option(min=0.05, help="Hours of streams with synthetic turns.")] = 1.5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise and impulse responses, see NAME.csv.")] = None,
     clean: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of streams with an undistorted channel.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Draws turns, gaps and channels.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps what the network said of each stream.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures and the operating points.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Operating curve to draw, .svg or .png.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Curve of the choice to draw, .svg or .png.")] = None,
     keep: Annotated[
         bool, typer.Option("--store", help="Write points and figures into the model file and its card.")
     ] = False,
@@ -40,6 +42,10 @@ def stream_eval(
 
     Another, on the test split: `trainer stream-eval model.onnx test.csv --split test --json`
     """
+    if picture is not None and split == "test":
+        raise typer.BadParameter(
+            "shows how thresholds are chosen, and on the split test none are; leave it out", param_hint="--picture"
+        )
     plan = scripts(read_manifests(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
     options = Options(
         split=split, seed=seed, judge_only=split == "test", cache=cache, processes=processes, picture=picture

@@ -12,6 +12,7 @@ from streamdet.assembly import judge_maker
 from streamdet.config import Config
 from streamdet.decide.calibrate import log_odds, probability
 from streamdet.engine.modelfile import ModelInfo
+from trainer.data.errors import DataError
 from trainer.streams.choose import Curve, Draws, inner_budget
 from trainer.streams.figures import Tally, compare, intervals
 from trainer.streams.hear import Heard
@@ -91,7 +92,11 @@ def entry(curve: Curve, raise_at: float, smoothing: float, spoof: float, bona_fi
 
 
 def pure_windows(tracks: Sequence[Track], smoothing: float) -> tuple[Array, Array]:
-    """Smoothed log-odds of windows that hold one turn's voice only: of human-only streams, and of synthetic turns."""
+    """Smoothed log-odds of windows that hold one turn's voice only: of human-only streams, and of synthetic turns.
+
+    Raises:
+        DataError: there is none of one kind.
+    """
     human: list[Array] = []
     fake: list[Array] = []
     for track in tracks:
@@ -103,7 +108,11 @@ def pure_windows(tracks: Sequence[Track], smoothing: float) -> tuple[Array, Arra
         for turn in track.turns:
             if turn.label == 1:
                 fake.append(values[known & (track.at >= turn.begin + 3.0 + smoothing) & (track.at <= turn.end)])
-    return np.concatenate(human), np.concatenate(fake)
+    found = [np.concatenate(values or [np.empty(0)]) for values in (human, fake)]
+    for kind, values in zip(("human", "synthetic"), found, strict=True):
+        if not len(values):
+            raise DataError(f"no {kind} turn of {3.0 + smoothing:g} s with speech; give more --hours or --mixed")
+    return found[0], found[1]
 
 
 def judge_points(heard: Sequence[Heard], tracks: Sequence[Track], info: ModelInfo) -> dict[str, dict[str, Any]]:

@@ -10,9 +10,10 @@ from streamdet.decide.smooth import CusumConfig
 from streamdet.decide.verdict import Rules
 from streamdet.engine.modelfile import ModelInfo
 from tests.trainer.streams.made import HOP, heard
+from trainer.data.errors import DataError
 from trainer.streams.choose import Curve, Draws, Setting, best, inner_budget, sweep
 from trainer.streams.hear import Heard
-from trainer.streams.points import POINTS, choose_points, judge_points, raising, with_points
+from trainer.streams.points import POINTS, choose_points, judge_points, pure_windows, raising, with_points
 from trainer.streams.replay import Track, cusum, ema, judged, prepare
 
 AVERAGE = Setting(ema(1.0), 1.0, 2.0)
@@ -114,3 +115,10 @@ def test_a_point_with_evidence_accumulates_and_others_do_not() -> None:
     assert columns.llr[-1] == pytest.approx(1.0)
     assert len(judged(stream, judge)) == 1
     assert judged(stream, plain) == []
+
+
+def test_turns_too_short_for_any_window_of_their_own_are_refused() -> None:
+    mixed = heard([(0, 20), (1, 8), (0, 20)])
+    brief = [prepare(s, Platt(), Rules(), 3.0, HOP) for s in (*streams()[:6], mixed)]
+    with pytest.raises(DataError, match=r"no synthetic turn of 4 s with speech; give more"):
+        pure_windows(brief, 1.0)

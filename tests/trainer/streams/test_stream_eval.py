@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from streamdet.engine.modelfile import read_model
 from tests.trainer import corpus
-from trainer import cli
+from trainer import cli, stream_eval
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip, read_manifest
 from trainer.demo.join import RATE, frame_levels
@@ -140,6 +141,31 @@ def test_the_whole_way_to_points_in_the_model_file(
     judged = json.loads(RUNNER.invoke(cli.app, command).stdout)
     assert "operating_points" not in judged
     assert set(judged["points"]) == set(info.operating_points)
+
+
+def test_turns_too_short_to_count_are_refused_before_and_after_hearing(
+    speech: list[Clip], exported: dict[str, ExportReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = scripts(speech, human_hours=0.01, mixed_hours=0.1, seed=0)
+    brief = [replace(s, lines=tuple(replace(line, seconds=3.0) for line in s.lines)) for s in plan]
+    for turns, heard in ((brief, AssertionError("not to be heard")), (plan, [])):
+        monkeypatch.setattr(stream_eval, "hear_all", Mock(side_effect=[heard]))
+        with pytest.raises(DataError, match="no turn of 6 s; give more --hours or --mixed"):
+            stream_eval.run(Setup(exported["int8"].path), turns, stream_eval.Options())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--mixed", "0"], "--mixed"),
+        (["--hours", "-1"], "--hours"),
+        (["--split", "test", "--picture", "x.svg"], "shows how thresholds are chosen"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(options: list[str], complaint: str) -> None:
+    result = RUNNER.invoke(cli.app, ["stream-eval", "no.onnx", "no.csv", *options])
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.output.replace("│", " ").split())
 
 
 def test_help_shows_examples() -> None:

@@ -44,7 +44,7 @@ from trainer.scoring import ClipScore, score_clips
 from trainer.shape import FrameAugment
 from trainer.stamp import restamp
 from trainer.streams.cli import stream_eval
-from trainer.twin import agreement
+from trainer.twin import Twin, agreement
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -451,12 +451,13 @@ def evaluate(
 
     `trainer evaluate model.onnx corpus/manifest.csv --split val --checkpoint run/best.pt`
     """
-    scores = _score(model, read_manifests(manifests, split))
     info = read_model(model)[1]
+    twin = Twin.of(info, checkpoint) if checkpoint is not None else None
+    scores = _score(model, read_manifests(manifests, split))
     figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds)
-    if checkpoint is not None:
+    if twin is not None:
         with _stage("torch", len(scores)) as advance:
-            figures["agreement"] = agreement(scores, checkpoint, info.calibration, advance).to_dict()
+            figures["agreement"] = agreement(scores, twin, info.calibration, advance).to_dict()
     if report is not None:
         report.write_text(page(scores, figures, f"{info.name} on {split}"), encoding="utf-8")
     if store:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamdet.engine.modelfile import Calibration
+from streamdet.engine.modelfile import Calibration, ModelInfo
+from streamdet.errors import ModelError
 from streamdet.features import FrontEnd
 from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
@@ -41,21 +42,47 @@ class Agreement:
         return {**asdict(self), "eer_loss": 100.0 * (self.eer - self.eer_torch)}
 
 
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The network in torch that a model file was made from, and its front end."""
+
+    network: CausalResNet
+    front_end: FrontEnd
+
+    @classmethod
+    def of(cls, info: ModelInfo, checkpoint: Path) -> Twin:
+        """Read the checkpoint of the model file that says ``info`` of itself.
+
+        Raises:
+            ModelError: the checkpoint cannot be read, or the model file was not made from it.
+        """
+        network, front_end = CausalResNet.from_checkpoint(checkpoint), front_end_of(checkpoint)
+        if front_end != info.front_end or network.settings["width"] != info.width:
+            ours, theirs = (
+                f"width {width:g} on {bands.mels} log-{bands.bands} bands"
+                for width, bands in ((info.width, info.front_end), (network.settings["width"], front_end))
+            )
+            raise ModelError(
+                f"{checkpoint}: of another network than the model file, which has {ours}, not {theirs}; give the "
+                "checkpoint that it was exported from"
+            )
+        return cls(network, FrontEnd(front_end))
+
+
 def agreement(
     scores: Sequence[ClipScore],
-    checkpoint: Path,
+    twin: Twin,
     calibration: Calibration,
     advance: Callable[[], None] = lambda: None,
 ) -> Agreement:
-    """Run the network of ``checkpoint`` in float32 over the clips of ``scores``, all at once, hop for hop comparable.
+    """Run the network of ``twin`` in float32 over the clips of ``scores``, all at once, hop for hop comparable.
 
     Clips without speech are left out, as neither has an opinion on them.
 
     Raises:
-        ModelError: the checkpoint cannot be read.
         DataError: no clip of each class has speech.
     """
-    network, front_end = CausalResNet.from_checkpoint(checkpoint), FrontEnd(front_end_of(checkpoint))
+    network, front_end = twin.network, twin.front_end
     pairs: list[tuple[Array, Array]] = []
     labels: list[float] = []
     for score in scores:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner
 
 from streamdet.decide.judge import Judge, JudgeConfig
 from streamdet.engine.modelfile import Calibration, read_model
+from streamdet.errors import ModelError
 from tests.trainer import corpus
 from trainer import cli
 from trainer.calibrate import calibrate, operating_point, platt, raised, stream_figures
@@ -19,8 +21,10 @@ from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.evaluate import evaluate, worst
 from trainer.metrics import cllr
+from trainer.models.resnet import CausalResNet
 from trainer.scoring import ClipScore, pooled, score_clips, windows
 from trainer.stamp import restamp
+from trainer.twin import Twin
 
 HOP = 0.32
 RUNNER = CliRunner()
@@ -156,6 +160,18 @@ def test_intervals_hold_their_figures() -> None:
     assert set(figures["interval_95"]) == {"eer", "auc", "cllr", "min_dcf"}
     assert figures["figures"]["tpr_at_01_fpr"] <= figures["figures"]["tpr_at_1_fpr"]
     assert set(figures["durations"]) == {"1", "2", "3", "4", "10"}
+
+
+def test_checkpoint_of_another_network_is_refused_before_scoring(
+    exported: dict, checkpoint: Path, linear_models: dict, tmp_path: Path
+) -> None:
+    info = exported["int8"].info
+    assert Twin.of(info, checkpoint).network.settings["width"] == info.width
+    torch.save(CausalResNet(0.125).checkpoint(), tmp_path / "narrow.pt")
+    for model, other in ((exported["int8"].path, tmp_path / "narrow.pt"), (linear_models["fp32"].path, checkpoint)):
+        result = RUNNER.invoke(cli.app, ["evaluate", str(model), "no.csv", "--checkpoint", str(other)])
+        assert isinstance(result.exception, ModelError)
+        assert "of another network than the model file" in str(result.exception)
 
 
 def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Path) -> None:

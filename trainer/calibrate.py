@@ -17,7 +17,7 @@ from streamdet.decide.judge import Judge, JudgeConfig
 from streamdet.decide.window import Column
 from streamdet.engine.modelfile import Calibration
 from trainer.augment import RATE, WaveAugment
-from trainer.data.audio import read_audio
+from trainer.data.audio import read_clips
 from trainer.data.build import variant_rng
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
@@ -71,12 +71,16 @@ def calibrate(scores: Sequence[ClipScore], hop_seconds: float) -> Calibration:
     return platt(np.array(raw), np.array(labels), np.array(weights))
 
 
-def augmented(clips: Sequence[Clip], folder: Path, augment: WaveAugment, seed: int = 0) -> Iterator[Clip]:
-    """Write one distorted copy of each clip to ``folder``: channels that the clips themselves do not show."""
-    for clip in clips:
-        samples = augment(read_audio(clip.path), variant_rng(seed, clip.id, 0))
+def augmented(
+    clips: Sequence[Clip], folder: Path, augment: WaveAugment, skipped: dict[str, str], seed: int = 0
+) -> Iterator[Clip]:
+    """Write one distorted copy of each clip to ``folder``: channels that the clips themselves do not show.
+
+    ``skipped`` gets the ids of clips that cannot be read, and why.
+    """
+    for clip, samples in read_clips(clips, skipped, RATE):
         path = folder / f"{clip.id.replace('/', '_')}.wav"
-        soundfile.write(path, samples, RATE, subtype="PCM_16")
+        soundfile.write(path, augment(samples, variant_rng(seed, clip.id, 0)), RATE, subtype="PCM_16")
         yield replace(clip, path=path)
 
 

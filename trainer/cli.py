@@ -23,7 +23,7 @@ from trainer.augment import RATE, Bank, WaveAugment, coloured
 from trainer.bench import write_models
 from trainer.calibrate import augmented, operating_point
 from trainer.calibrate import calibrate as fit_platt
-from trainer.data.audio import read_audio
+from trainer.data.audio import read_audio, read_clips
 from trainer.data.build import Builder, load_bank, name_of
 from trainer.data.cache import FeatureCache, Settings
 from trainer.data.cli import register
@@ -377,7 +377,9 @@ def export(
         raise typer.BadParameter(f"{precision} is none of {', '.join(get_args(Precision))}")
     front_end = FrontEnd(front_end_of(checkpoint))
     chosen = representative(read_manifests(manifests, "train"), clips)
-    features = [front_end.whole(read_audio(c.path)[: 8 * RATE]) for c in chosen]
+    skipped: dict[str, str] = {}
+    features = [front_end.whole(samples[: 8 * RATE]) for _, samples in read_clips(chosen, skipped, RATE)]
+    _say_skipped(skipped)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = ModelInfo(name or out.stem, created, width=0.0, precision=precision, front_end=front_end.config)
     report = export_model(checkpoint, out, cast(Precision, precision), features, info)
@@ -403,13 +405,15 @@ def calibrate(
     """
     clips = read_manifests(manifests, split)
     augment = WaveAugment(load_bank(noise, clips), clean=0.0)
+    skipped: dict[str, str] = {}
     with TemporaryDirectory() as folder:
         copied = [
             replace(c, source=f"{c.source} ({n})")
             for n in range(copies)
-            for c in augmented(clips, _subfolder(folder, n), augment, seed + n)
+            for c in augmented(clips, _subfolder(folder, n), augment, skipped, seed + n)
         ]
-        scores = _score(model, clips + copied)
+        _say_skipped(skipped)
+        scores = _score(model, [c for c in clips if c.id not in skipped] + copied)
     hop = FrontEndConfig().hop_seconds
     calibration = fit_platt(scores, hop)
     point, figures = operating_point(scores, calibration, hop, per_hour)
@@ -423,6 +427,11 @@ def calibrate(
     )
     write_card(model, info)
     typer.echo(json.dumps({"calibration": asdict(calibration), "default": point, "streams": figures.to_dict()}))
+
+
+def _say_skipped(skipped: dict[str, str]) -> None:
+    for clip, why in skipped.items():
+        console.print(f"skipped {clip}: {why}", highlight=False, markup=False)
 
 
 def _subfolder(folder: str, number: int) -> Path:
@@ -490,8 +499,7 @@ def baselines(
         clips = read_manifests(manifests, name)
         with _stage(f"measuring {name}", len(clips)) as advance:
             described.append(describe(clips, advance))
-        for clip, why in described[-1].skipped.items():
-            console.print(f"skipped {clip}: {why}", highlight=False)
+        _say_skipped(described[-1].skipped)
     results = judge(*described, seed=seed)
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

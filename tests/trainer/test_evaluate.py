@@ -182,6 +182,21 @@ def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Pa
     assert said[0].startswith("a: ")
 
 
+def test_broken_files_are_listed_once_and_stop_neither_export_nor_calibration(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "fit_platt", lambda *_: Calibration())  # random networks may call humans synthetic
+    manifest, model = corpus.make(tmp_path / "corpus"), tmp_path / "model.onnx"
+    for name in ("clip01", "clip03"):  # one of train, one of val
+        (manifest.parent / "audio" / f"{name}.flac").write_bytes(b"noise")
+    export = ["export", str(checkpoint), str(manifest), "--out", str(model), "--precision", "fp32"]
+    calibration = ["calibrate", str(model), str(manifest), "--copies", "2"]
+    for command, name in ((export, "clip01"), (calibration, "clip03"), ([*calibration[:-1], "0"], "clip03")):
+        result = RUNNER.invoke(cli.app, command)
+        assert result.exit_code == 0, result.exception
+        assert result.stderr.count(f"skipped {name}: ") == 1
+
+
 @pytest.mark.parametrize(("mels", "bands"), [("64", "mel"), ("96", "linear")])
 def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path: Path, mels: str, bands: str) -> None:
     manifest, run, model = str(corpus.make(tmp_path / "corpus")), tmp_path / "run", tmp_path / "model.onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import soxr
 
 from streamdet.features.logmel import FloatArray
 from trainer.data.errors import DataError
+from trainer.data.manifest import Clip
 
 
 def read_audio(path: Path, rate: int = 16_000) -> FloatArray:
@@ -28,3 +30,14 @@ def read_audio(path: Path, rate: int = 16_000) -> FloatArray:
     if not np.isfinite(mono).all():
         raise DataError(f"{path}: samples that are not finite")
     return np.asarray(soxr.resample(mono, native, rate) if native != rate else mono, np.float32)
+
+
+def read_clips(clips: Iterable[Clip], skipped: dict[str, str], rate: int = 16_000) -> Iterator[tuple[Clip, FloatArray]]:
+    """Give each clip that can be used with its samples; ``skipped`` gets the ids of the others, and why."""
+    for clip in clips:
+        try:
+            samples = read_audio(clip.path, rate)
+        except DataError as error:
+            skipped[clip.id] = str(error)
+        else:
+            yield clip, samples

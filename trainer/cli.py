@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, NoReturn, cast, get_args
 
 import numpy as np
 import typer
@@ -38,6 +38,7 @@ from trainer.evaluate import worst
 from trainer.export import Precision, export_model
 from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
+from trainer.outputs import model_writable, output, picture, reason
 from trainer.place import Amp, Device, launched
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
@@ -363,11 +364,13 @@ def merge(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or average.pt of a run.")],
     manifests: Manifests,
-    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    out: Annotated[Path, typer.Option(callback=output, help="Model file to write.")],
     precision: Annotated[str, typer.Option(help="int8 for processors; fp32; fp16 or qdq for GPUs.")] = "int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "",
     clips: Annotated[int, typer.Option(help="Training clips that choose the scales of int8 and measure drift.")] = 96,
-    data: Annotated[Path | None, typer.Option(help="Markdown on data and licences for the model card.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Markdown on data and licences for the model card.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a model file, and write its model card beside it.
 
@@ -403,6 +406,8 @@ def calibrate(
 
     Example: `trainer calibrate model.onnx corpus/manifest.csv --noise corpus/noise`
     """
+    read_model(model)
+    model_writable(model)
     clips = read_manifests(manifests, split)
     augment = WaveAugment(load_bank(noise, clips), clean=0.0)
     skipped: dict[str, str] = {}
@@ -446,7 +451,7 @@ def evaluate(
     manifests: Manifests,
     split: Annotated[str, typer.Option(help="Split to judge on.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
-    report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    report: Annotated[Path | None, typer.Option(callback=output, help="HTML report to write.")] = None,
     store: Annotated[bool, typer.Option(help="Write the figures into the model file and its card.")] = False,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Checkpoint of the model; says how far the file is from it in torch.")
@@ -462,6 +467,8 @@ def evaluate(
     """
     info = read_model(model)[1]
     twin = Twin.of(info, checkpoint) if checkpoint is not None else None
+    if store:
+        model_writable(model)
     scores = _score(model, read_manifests(manifests, split))
     figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds)
     if twin is not None:
@@ -484,7 +491,9 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
 def baselines(
     manifests: Manifests,
     split: Annotated[str, typer.Option(help="Split to judge on; they learn from train.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="JSON file for all figures; a table goes beside it as .md.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=output, help="JSON file for all figures; a table goes beside it as .md.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
     seed: int = 0,
 ) -> None:
@@ -522,7 +531,7 @@ def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:
 
 @app.command("augment-pictures")
 def augment_pictures(
-    out: Annotated[Path, typer.Argument(help="Picture to write, such as augment.png.")],
+    out: Annotated[Path, typer.Argument(callback=picture, help="Picture to write, such as augment.png.")],
     clip: Annotated[Path | None, typer.Option(help="Speech of 5 s or more; default: the bundled demo.")] = None,
     seed: int = 0,
 ) -> None:
@@ -556,8 +565,14 @@ def main() -> None:
     try:
         app()
     except StreamdetError as error:
-        console.print(f"[red]{error}", highlight=False)
-        raise SystemExit(error.exit_code) from None
+        _end(str(error), error.exit_code)
+    except OSError as error:
+        _end(f"{error.filename}: {reason(error)}" if error.filename else reason(error), StreamdetError.exit_code)
+
+
+def _end(text: str, status: int) -> NoReturn:
+    console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise SystemExit(status)
 
 
 register(app, data_app)

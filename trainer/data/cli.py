@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainer import outputs
 from trainer.data.errors import DataError
 from trainer.data.manifest import TEXTS, Clip, read_manifests
 from trainer.data.readers import Dataset, Options, open_dataset
@@ -38,8 +39,10 @@ def audit(
     limit: Limit = 0,
     real: Real = None,
     near: Annotated[bool, typer.Option(help="Look for near-duplicates.")] = True,
-    picture: Annotated[Path | None, typer.Option(help="Picture to draw, such as audit.png.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the report in words.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=outputs.picture, help="Picture to draw, such as audit.png.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(callback=outputs.output, help="File for the report in words.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All findings as JSON on standard output.")] = False,
     seed: int = 0,
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from streamdet.engine.modelfile import read_model
+from trainer import outputs
 from trainer.data.manifest import read_manifests
 from trainer.stream_eval import Options, run, store, summary
 from trainer.streams.hear import Setup
@@ -27,8 +29,12 @@ def stream_eval(
     seed: Annotated[int, typer.Option(help="Draws turns, gaps and channels.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps what the network said of each stream.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="JSON file for all figures and the operating points.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Curve of the choice to draw, .svg or .png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=outputs.output, help="JSON file for all figures and the operating points.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=outputs.picture, help="Curve of the choice to draw, .svg or .png.")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--store", help="Write points and figures into the model file and its card.")
     ] = False,
@@ -47,6 +53,9 @@ def stream_eval(
             "shows how thresholds are chosen, and on the split test none are; leave it out", param_hint="--picture"
         )
     plan = scripts(read_manifests(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
+    if keep:
+        read_model(model)
+        outputs.model_writable(model)
     options = Options(
         split=split, seed=seed, judge_only=split == "test", cache=cache, processes=processes, picture=picture
     )

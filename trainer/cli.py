@@ -418,7 +418,7 @@ def calibrate(
             for c in augmented(clips, _subfolder(folder, n), augment, skipped, seed + n)
         ]
         _say_skipped(skipped)
-        scores = _score(model, [c for c in clips if c.id not in skipped] + copied)
+        scores, _ = _score(model, [c for c in clips if c.id not in skipped] + copied)
     hop = FrontEndConfig().hop_seconds
     calibration = fit_platt(scores, hop)
     point, figures = operating_point(scores, calibration, hop, per_hour)
@@ -469,15 +469,15 @@ def evaluate(
     twin = Twin.of(info, checkpoint) if checkpoint is not None else None
     if store:
         model_writable(model)
-    scores = _score(model, read_manifests(manifests, split))
-    figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds)
+    scores, skipped = _score(model, read_manifests(manifests, split))
+    figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds) | {"skipped": skipped}
     if twin is not None:
         with _stage("torch", len(scores)) as advance:
             figures["agreement"] = agreement(scores, twin, info.calibration, advance).to_dict()
     if report is not None:
         report.write_text(page(scores, figures, f"{info.name} on {split}"), encoding="utf-8")
     if store:
-        kept = {k: v for k, v in figures.items() if k not in ("groups", "by")}
+        kept = {k: v for k, v in figures.items() if k not in ("groups", "by", "skipped")}
         write_card(model, restamp(model, figures={**info.figures, split: kept}))
     typer.echo(json.dumps({**figures, "worst": worst(scores)} if as_json else _short(figures), indent=1))
 
@@ -516,17 +516,19 @@ def baselines(
     typer.echo(json.dumps(results, indent=1) if as_json else table(results))
 
 
-def _score(model: Path, clips: list[Clip]) -> list[ClipScore]:
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=len(clips))
+def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, str]]:
+    """Scores of the clips that can be used, and why the others, by id, cannot."""
+    skipped: dict[str, str] = {}
+    with _stage("scoring", len(clips)) as step:
 
-        def advance(error: str | None) -> None:
-            progress.advance(task)
+        def advance(clip: Clip, error: str | None) -> None:
+            step()
             if error is not None:
-                console.print(f"skipped {error}", highlight=False)
+                skipped[clip.id] = error
 
-        return score_clips(model, clips, advance)
+        scores = score_clips(model, clips, advance)
+    _say_skipped(skipped)
+    return scores, skipped
 
 
 @app.command("augment-pictures")

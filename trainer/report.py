@@ -101,7 +101,10 @@ def _point(name: str, values: dict[str, float]) -> str:
 
 
 def page(scores: Sequence[ClipScore], figures: dict[str, Any], title: str) -> str:
-    """One HTML file, pictures inside: DET and calibration curves, figures, and the groups in order of difficulty."""
+    """One HTML file, pictures inside: DET and calibration curves, figures, and the groups in order of difficulty.
+
+    ``figures`` are those of :func:`trainer.evaluate.evaluate`, and ``skipped``: ids of unusable clips, and why.
+    """
     labels = np.array([s.clip.label for s in scores], np.float64)
     llr = np.array([s.llr for s in scores])
     table = _table(
@@ -121,7 +124,7 @@ def page(scores: Sequence[ClipScore], figures: dict[str, Any], title: str) -> st
             "td:first-child{text-align:left}img{max-width:48%}</style>",
             f"<h1>{html.escape(title)}</h1>",
             f"<p>{figures['clips']['human']} human, {figures['clips']['synthetic']} synthetic clips; in "
-            f"{figures['no_speech']} no speech was found.</p>",
+            f"{figures['no_speech']} no speech was found. Files that could not be used: {len(figures['skipped'])}.</p>",
             table,
             "<h2>95 % intervals (bootstrap over utterance groups)</h2>",
             _table(("", "from", "to"), intervals),

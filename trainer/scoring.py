@@ -34,7 +34,7 @@ class ClipScore:
 
 
 def score_clips(
-    model: Path, clips: Sequence[Clip], progress: Callable[[str | None], None] = lambda _: None
+    model: Path, clips: Sequence[Clip], progress: Callable[[Clip, str | None], None] = lambda *_: None
 ) -> list[ClipScore]:
     """Score ``clips`` one by one; ``progress`` hears of each, with the reason where a file cannot be read.
 
@@ -44,7 +44,7 @@ def score_clips(
     scanner, scores = Scanner(Config(model=model)), []
     for clip in clips:
         result = scanner.scan(clip.path)
-        progress(None if result.error is None else f"{clip.id}: {result.error}")
+        progress(clip, result.error)
         if result.error is None:
             scores.append(_clip_score(clip, result))
     return scores

@@ -20,6 +20,7 @@ from trainer.calibrate import calibrate, operating_point, platt, raised, stream_
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.evaluate import evaluate, worst
+from trainer.export import ExportReport
 from trainer.metrics import cllr
 from trainer.models.resnet import CausalResNet
 from trainer.scoring import ClipScore, pooled, score_clips, windows
@@ -128,7 +129,7 @@ def test_operating_point_is_as_low_as_the_false_alarms_allow() -> None:
     assert (figures.false_alarms, figures.caught) == (0, 1.0)
 
 
-def test_restamp_changes_the_description_and_nothing_else(exported: dict, tmp_path: Path) -> None:
+def test_restamp_changes_the_description_and_nothing_else(exported: dict[str, ExportReport], tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(exported["int8"].path.read_bytes())
     before = read_model(path)[1]
@@ -163,7 +164,7 @@ def test_intervals_hold_their_figures() -> None:
 
 
 def test_checkpoint_of_another_network_is_refused_before_scoring(
-    exported: dict, checkpoint: Path, linear_models: dict, tmp_path: Path
+    exported: dict[str, ExportReport], checkpoint: Path, linear_models: dict[str, ExportReport], tmp_path: Path
 ) -> None:
     info = exported["int8"].info
     assert Twin.of(info, checkpoint).network.settings["width"] == info.width
@@ -174,12 +175,30 @@ def test_checkpoint_of_another_network_is_refused_before_scoring(
         assert "of another network than the model file" in str(result.exception)
 
 
-def test_unreadable_clips_are_reported_and_left_out(exported: dict, tmp_path: Path) -> None:
+def test_unreadable_clips_are_reported_and_left_out(exported: dict[str, ExportReport], tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"nothing")
-    said: list[str | None] = []
-    assert score_clips(exported["int8"].path, [Clip("a", tmp_path / "a.wav", 1)], said.append) == []
-    assert said[0] is not None
-    assert said[0].startswith("a: ")
+    said: dict[str, str | None] = {}
+    clips = [Clip("a", tmp_path / "a.wav", 1)]
+    assert score_clips(exported["int8"].path, clips, lambda clip, error: said.update({clip.id: error})) == []
+    assert said["a"] is not None
+    assert str(tmp_path / "a.wav") in said["a"]
+
+
+def test_skipped_files_are_counted_on_the_page_and_in_json_but_not_stored(
+    exported: dict[str, ExportReport], tmp_path: Path
+) -> None:
+    manifest, model = corpus.make(tmp_path / "corpus"), tmp_path / "model.onnx"
+    model.write_bytes(exported["int8"].path.read_bytes())
+    (manifest.parent / "audio" / "clip03.flac").write_bytes(b"noise")
+    report = tmp_path / "new" / "report.html"
+    options = ["--split", "val", "--json", "--store", "--report", str(report)]
+    result = RUNNER.invoke(cli.app, ["evaluate", str(model), str(manifest), *options], catch_exceptions=False)
+    figures = json.loads(result.stdout)
+    assert set(figures["skipped"]) == {"clip03"}
+    assert sum(figures["clips"].values()) == 7
+    assert "Files that could not be used: 1." in report.read_text(encoding="utf-8")
+    assert result.stderr.count("skipped clip03: ") == 1
+    assert "skipped" not in read_model(model)[1].figures["val"]
 
 
 def test_broken_files_are_listed_once_and_stop_neither_export_nor_calibration(

@@ -32,6 +32,7 @@ from trainer.data.errors import DataError
 from trainer.data.feed import Selection, named
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
+from trainer.data.splits import clips_of
 from trainer.data.synth.cli import app as data_app
 from trainer.evaluate import evaluate as judge_scores
 from trainer.evaluate import worst
@@ -379,7 +380,7 @@ def export(
     if precision not in get_args(Precision):
         raise typer.BadParameter(f"{precision} is none of {', '.join(get_args(Precision))}")
     front_end = FrontEnd(front_end_of(checkpoint))
-    chosen = representative(read_manifests(manifests, "train"), clips)
+    chosen = representative(clips_of(manifests, "train"), clips)
     skipped: dict[str, str] = {}
     features = [front_end.whole(samples[: 8 * RATE]) for _, samples in read_clips(chosen, skipped, RATE)]
     _say_skipped(skipped)
@@ -408,7 +409,7 @@ def calibrate(
     """
     read_model(model)
     model_writable(model)
-    clips = read_manifests(manifests, split)
+    clips = clips_of(manifests, split)
     augment = WaveAugment(load_bank(noise, clips), clean=0.0)
     skipped: dict[str, str] = {}
     with TemporaryDirectory() as folder:
@@ -469,7 +470,7 @@ def evaluate(
     twin = Twin.of(info, checkpoint) if checkpoint is not None else None
     if store:
         model_writable(model)
-    scores, skipped = _score(model, read_manifests(manifests, split))
+    scores, skipped = _score(model, clips_of(manifests, split))
     figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds) | {"skipped": skipped}
     if twin is not None:
         with _stage("torch", len(scores)) as advance:
@@ -504,8 +505,7 @@ def baselines(
     from trainer.baselines import describe, judge, table
 
     described = []
-    for name in ("train", split):
-        clips = read_manifests(manifests, name)
+    for name, clips in [(name, clips_of(manifests, name)) for name in ("train", split)]:
         with _stage(f"measuring {name}", len(clips)) as advance:
             described.append(describe(clips, advance))
         _say_skipped(described[-1].skipped)

@@ -278,6 +278,15 @@ def test_the_whole_way_from_manifest_to_calibrated_model_with_its_card(tmp_path:
     assert str(tmp_path) not in card
 
 
+def test_an_empty_split_is_named_with_those_there_are(exported: dict[str, ExportReport], tmp_path: Path) -> None:
+    model, manifest = tmp_path / "model.onnx", corpus.make(tmp_path / "corpus", 2)
+    model.write_bytes(exported["int8"].path.read_bytes())
+    for command in ("evaluate", "calibrate", "stream-eval"):
+        result = RUNNER.invoke(cli.app, [command, str(model), str(manifest), "--split", "tset"])
+        assert isinstance(result.exception, DataError)
+        assert str(result.exception) == "no clips in split 'tset'; the manifests have train, val"
+
+
 def test_help_shows_examples() -> None:
     for command in ("cache", "fit", "export", "calibrate", "evaluate", "baselines", "augment-pictures"):
         result = RUNNER.invoke(cli.app, [command, "--help"])

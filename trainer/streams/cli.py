@@ -10,7 +10,7 @@ import typer
 
 from streamdet.engine.modelfile import read_model
 from trainer import outputs
-from trainer.data.manifest import read_manifests
+from trainer.data.splits import clips_of
 from trainer.stream_eval import Options, run, store, summary
 from trainer.streams.hear import Setup
 from trainer.streams.script import scripts
@@ -52,7 +52,7 @@ def stream_eval(
         raise typer.BadParameter(
             "shows how thresholds are chosen, and on the split test none are; leave it out", param_hint="--picture"
         )
-    plan = scripts(read_manifests(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
+    plan = scripts(clips_of(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
     if keep:
         read_model(model)
         outputs.model_writable(model)

@@ -368,7 +368,9 @@ def export(
     out: Annotated[Path, typer.Option(callback=output, help="Model file to write.")],
     precision: Annotated[str, typer.Option(help="int8 for processors; fp32; fp16 or qdq for GPUs.")] = "int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "",
-    clips: Annotated[int, typer.Option(help="Training clips that choose the scales of int8 and measure drift.")] = 96,
+    clips: Annotated[
+        int, typer.Option(min=2, help="Training clips that choose the scales of int8 and measure drift.")
+    ] = 96,
     data: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Markdown on data and licences for the model card.")
     ] = None,
@@ -399,7 +401,7 @@ def calibrate(
     manifests: Manifests,
     split: Annotated[str, typer.Option(help="Split to calibrate on, disjoint by source from training.")] = "val",
     noise: Noise = None,
-    copies: Annotated[int, typer.Option(help="Distorted copies of each clip beside the clip itself.")] = 1,
+    copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each clip beside the clip itself.")] = 1,
     per_hour: Annotated[float, typer.Option(help="False alarms allowed per hour of human speech.")] = 1.0,
     seed: int = 0,
 ) -> None:

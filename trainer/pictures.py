@@ -14,9 +14,12 @@ from streamdet.features.logmel import FloatArray
 from trainer.augment import RATE, Bank, WaveAugment
 from trainer.data.audio import read_audio
 from trainer.data.batches import SILENCE
+from trainer.data.errors import DataError
 from trainer.shape import FrameAugment
 
 SECONDS = 2.5
+LEAST = 5.0  # seconds; what comes after the piece that is shown is the babble
+SILENT = 1e-3
 COLUMNS = 5
 FRAME_STEPS = FrameAugment.STEPS
 
@@ -28,20 +31,35 @@ def demo_clip() -> FloatArray:
 
 
 def examples(clip: FloatArray, seed: int) -> Iterator[tuple[str, FloatArray]]:
-    """Name and log-mels ``[frames, mels]`` of the clip as it is, and after each step alone with ``seed``."""
-    begin, end = RATE // 2, RATE // 2 + int(SECONDS * RATE)
-    speech, rest = clip[begin:end], clip[end:]
+    """Name and log-mels ``[frames, mels]`` of the clip as it is, and after each step alone with ``seed``.
+
+    Raises:
+        DataError: the clip is too short, or too quiet to show anything.
+    """
+    speech, rest = _pieces(clip)
     logmel, augment = LogMel(FrontEndConfig()), WaveAugment(Bank(speech=[rest / rest.std()]))
     frames = logmel(speech[None], logmel.start())[0][0]
     yield "before", frames
     for step in augment.STEPS:
         changed = augment.apply(step, speech, np.random.default_rng(seed))
         yield f"{step}, seed {seed}", logmel(changed[None], logmel.start())[0][0]
-    lossy = next(number for number in range(seed, seed + 100) if _loses(augment, speech, number))
+    lossy = next((number for number in range(seed, seed + 100) if _loses(augment, speech, number)), None)
+    if lossy is None:
+        raise DataError("the clip is too quiet to show lost packets; give a louder one")
     torn = augment.apply("codec", speech, np.random.default_rng(lossy))
     yield f"codec with packet loss, seed {lossy}", logmel(torn[None], logmel.start())[0][0]
     for step in FRAME_STEPS:
         yield f"{step}, seed {seed}", _framed(step, frames, seed)
+
+
+def _pieces(clip: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cut out the part of a clip that is shown; gives it and what follows."""
+    if len(clip) < LEAST * RATE:
+        raise DataError(f"the clip has {len(clip) / RATE:.1f} s; {LEAST:g} s of speech are needed")
+    begin, end = RATE // 2, RATE // 2 + int(SECONDS * RATE)
+    if min(np.abs(clip[begin:end]).max(), np.abs(clip[end:]).max()) < SILENT:
+        raise DataError(f"the clip is silent; {LEAST:g} s of speech are needed")
+    return clip[begin:end], clip[end:]
 
 
 def _loses(augment: WaveAugment, speech: FloatArray, seed: int) -> bool:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.signal import fftconvolve
+from typer.testing import CliRunner
 
 from streamdet.features import FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from tests.trainer.corpus import voice
-from trainer import augment, shape
+from trainer import augment, cli, shape
 from trainer.augment import CODECS, RATE, Bank, Codec, WaveAugment, add_at, codec_available, room, round_trip
+from trainer.data.errors import DataError
 from trainer.pictures import demo_clip, draw, examples
 from trainer.shape import FrameAugment
 
@@ -145,6 +148,21 @@ def test_pictures_show_every_step(tmp_path: Path) -> None:
         assert same == title.startswith(("polarity", "offset")), title  # which leave the spectrum as it is
     draw(tmp_path / "augment.png", demo_clip())
     assert 20_000 < (tmp_path / "augment.png").stat().st_size < 800_000
+
+
+def test_clips_that_show_nothing_are_refused(tmp_path: Path) -> None:
+    hum = (1e-2 * np.sin(np.arange(6 * 16_000) / 20.0)).astype(np.float32)
+    for clip, complaint in (
+        (demo_clip()[:16_000], "has 1.0 s; 5 s of speech are needed"),
+        (np.zeros(6 * 16_000, np.float32), "silent"),
+        (np.where(np.arange(6 * 16_000) < 4 * 16_000, demo_clip()[: 6 * 16_000], 0.0)[16_000:], "silent"),
+        (hum, "too quiet"),
+    ):
+        soundfile.write(tmp_path / "clip.wav", clip, 16_000)
+        command = ["augment-pictures", str(tmp_path / "x.png"), "--clip", str(tmp_path / "clip.wav")]
+        result = CliRunner().invoke(cli.app, command)
+        assert isinstance(result.exception, DataError)
+        assert complaint in str(result.exception)
 
 
 def test_no_augmentation_can_see_a_label() -> None:

@@ -308,6 +308,13 @@ def test_representative_clips_are_half_human_and_mixed(manifest: Path) -> None:
     assert {c.label for c in chosen[::2]} == {0, 1}
 
 
+def test_representative_clips_of_one_class_are_that_class_and_of_none_an_error(manifest: Path) -> None:
+    human = [clip for clip in read_manifest(manifest) if clip.label == 0]
+    assert {clip.label for clip in representative(human, 4)} == {0}
+    with pytest.raises(DataError, match="no clips to choose from"):
+        representative([], 4)
+
+
 def test_short_clips_are_followed_by_masked_silence() -> None:
     crops, valid = stack([np.full((50, 64), -5.0, np.float16)], 96, 32, np.random.default_rng(0))
     assert crops.shape == (1, 128, 64)

@@ -68,6 +68,15 @@ def test_export_needs_the_text_for_its_card_before_it_begins(tmp_path: Path) -> 
     assert "does not exist" in result.output
 
 
+def test_export_of_an_empty_manifest_and_negative_counts_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("id,label\n")
+    files = [str(checkpoint), str(tmp_path / "empty.csv"), "--out", str(tmp_path / "m.onnx")]
+    result = RUNNER.invoke(cli.app, ["export", *files])
+    assert str(result.exception) == "no clips in split 'train'; the manifests are empty"
+    assert RUNNER.invoke(cli.app, ["export", *files, "--clips", "-1"]).exit_code == 2
+    assert RUNNER.invoke(cli.app, ["calibrate", *files[:2], "--copies", "-1"]).exit_code == 2
+
+
 def test_what_fails_while_writing_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.cache import Entry
+from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 
 IndexArray = npt.NDArray[np.intp]
@@ -97,11 +98,19 @@ class BalancedSampler:
 
 
 def representative(clips: Sequence[Clip], count: int, seed: int = 0) -> list[Clip]:
-    """Choose ``count`` clips, balanced over strata, half human, in random order."""
+    """Choose ``count`` clips, balanced over strata, half human where both classes are there, in random order.
+
+    Raises:
+        DataError: there is nothing to choose from.
+    """
+    if not clips:
+        raise DataError("no clips to choose from; give a manifest that has some")
     rng = np.random.default_rng(seed)
     chosen: list[Clip] = []
     for label in (0, 1):
         mine = [c for c in clips if c.label == label]
+        if not mine:
+            continue
         size = min(len(mine), (count + 1 - label) // 2)
         p = weights([c.stratum for c in mine], 0.5, len(mine))
         chosen += [mine[i] for i in rng.choice(len(mine), size, replace=False, p=p)]

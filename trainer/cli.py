@@ -30,6 +30,7 @@ from trainer.data.cli import register
 from trainer.data.cli import stage as _stage
 from trainer.data.errors import DataError
 from trainer.data.feed import Selection, named
+from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip, read_manifests
 from trainer.data.sampler import representative
 from trainer.data.splits import clips_of
@@ -161,6 +162,9 @@ def fit(
     manifests: Manifests,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
+    on_the_fly: Annotated[
+        bool, typer.Option("--on-the-fly", help="No cache: distort and transform recordings anew for each batch.")
+    ] = False,
     noise: Noise = None,
     variants: Annotated[int, typer.Option(min=1, max=999, help="Variants to make of clips that the cache lacks.")] = 4,
     mels: Mels = None,
@@ -234,11 +238,18 @@ def fit(
         matched=matched,
         copies=copies,
     )
-    listed, store = read_manifests(manifests), FeatureCache(folder, _front_end(folder, mels, bands))
+    if on_the_fly and cache_folder is not None:
+        raise typer.BadParameter("--on-the-fly uses no cache; leave --cache out", param_hint="--on-the-fly")
+    listed = read_manifests(manifests)
     clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
-    _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
+    store: FeatureCache | Fresh
+    if on_the_fly:
+        store = _fresh(clips, WaveAugment(bank, without=in_samples), _front_end(out, mels, bands))
+    else:
+        store = FeatureCache(folder, _front_end(folder, mels, bands))
+        _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
         width=width,
         batch=batch,
@@ -263,8 +274,19 @@ def fit(
         seed=seed,
     )
     val = [c for c in listed if c.split == "val"]
-    task = fitting.Task(config, folder, out, val, _noise_frames(bank, store), teacher, clips)
+    features = store if isinstance(store, Fresh) else folder
+    task = fitting.Task(config, features, out, val, _noise_frames(bank, store.config), teacher, clips)
     fitting.fit(task, _report)
+
+
+def _fresh(clips: list[Clip], augment: WaveAugment, front_end: FrontEndConfig | None) -> Fresh:
+    """Hear all recordings once and list those that cannot be read."""
+    store = Fresh(clips, augment, front_end or FrontEndConfig())
+    with _stage("hearing all recordings", len(clips)) as advance:
+        store.check(advance)
+    for clip, why in store.skipped.items():
+        console.print(f"skipped {clip}: {why}", highlight=False)
+    return store
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
@@ -334,9 +356,9 @@ def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, set
     _list_skipped(builder)
 
 
-def _noise_frames(bank: Bank, store: FeatureCache, seed: int = 0) -> list[FloatArray]:
+def _noise_frames(bank: Bank, front_end: FrontEndConfig, seed: int = 0) -> list[FloatArray]:
     """Log-mels of the recorded noise and of as much hiss of all colours, the noise floors of recorders."""
-    logmel, rng = LogMel(store.config), np.random.default_rng(seed)
+    logmel, rng = LogMel(front_end), np.random.default_rng(seed)
     hiss = [0.1 * coloured(rng, 5 * RATE) for _ in range(max(20, len(bank.noise) // 2))]
     return [logmel(n[None, :], logmel.start())[0][0] for n in bank.noise + hiss if len(n) >= RATE]
 

@@ -32,6 +32,7 @@ from trainer.data.batches import Batch, Cropper
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.feed import Feed, Selection
+from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip
 from trainer.losses import contrastive_loss, imitation_loss, softened, window_loss
 from trainer.models.pupil import Pupil
@@ -107,13 +108,15 @@ Report = Callable[[Progress], None]
 class Task:
     """A run: options, feature cache, folder for what comes out, validation clips, and log-mels of noise to mix in.
 
+    In place of the cache may stand what makes features anew for each batch.
+
     ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
     whose verdicts take the share ``verdict`` of the labels. Of the cache only ``clips`` are used, the training clips of
     the manifests; None means all that it holds.
     """
 
     config: FitConfig
-    cache: Path
+    cache: Path | Fresh
     out: Path
     val: Sequence[Clip] = ()
     noise: Sequence[FloatArray] = ()
@@ -139,7 +142,8 @@ class Fit:
 
     def __init__(self, task: Task, place: Place) -> None:
         self.config, self.out, self.place = task.config, task.out, place
-        cache, config = FeatureCache(task.cache), task.config
+        cache = task.cache if isinstance(task.cache, Fresh) else FeatureCache(task.cache)
+        config = task.config
         self.front_end = cache.config
         self._validation = Validation(task.val, self.front_end) if place.rank == 0 and task.val else None
         for name, why in sorted(self._validation.skipped.items()) if self._validation else ():

@@ -20,10 +20,12 @@ from typer.testing import CliRunner
 from streamdet.features import FrontEndConfig
 from tests.trainer import corpus
 from trainer import cli
+from trainer.augment import Bank, WaveAugment
 from trainer.data.build import Builder
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.feed import Feed, Selection
+from trainer.data.fresh import Fresh
 from trainer.data.manifest import read_manifest
 from trainer.fit import FitConfig, Progress, Task, fit, schedule, telephone_edge
 from trainer.losses import contrastive_loss, window_loss
@@ -488,3 +490,49 @@ def test_options_out_of_range_are_refused(manifest: Path, tmp_path: Path, comman
     words = [command, str(manifest), "--out", str(tmp_path / "out"), *options.split()]
     assert CliRunner().invoke(cli.app, words).exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_features_made_on_the_fly_need_no_cache_and_never_repeat(own: Path, tmp_path: Path) -> None:
+    broken = read_manifest(own, "train")[0]
+    broken.path.write_bytes(b"no audio")
+    words = [
+        "fit",
+        own,
+        "--on-the-fly",
+        "--width",
+        0.125,
+        "--batch",
+        8,
+        "--steps",
+        2,
+        "--amp",
+        "off",
+        "--out",
+        tmp_path,
+    ]
+    done = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert broken.id in done.output
+    assert not (tmp_path / "cache").exists()
+    assert len(weights(tmp_path / "average.pt")) > 0
+
+    fresh = Fresh(read_manifest(own, "train")[1:], WaveAugment(Bank()), FrontEndConfig())
+    assert (fresh.refresh(), fresh.refresh()) == (len(fresh.entries), 0)
+    rng = np.random.default_rng(0)
+    first, second = (fresh.drawn(fresh.entries[:1], rng)[0].frames for _ in range(2))
+    assert len(first) > 32
+    assert not np.array_equal(first[:32], second[:32])
+
+
+def test_batches_on_the_fly_do_not_depend_on_who_draws_them(manifest: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        fresh = Fresh(read_manifest(manifest, "train"), WaveAugment(Bank()), FrontEndConfig())
+        train(Task(replace(CONFIG, steps=2, evaluate_steps=2, workers=workers), fresh, tmp_path / str(workers)))
+    assert_same(tmp_path / "0" / "last.pt", tmp_path / "2" / "last.pt")
+
+
+def test_contradicting_labels_on_the_fly_are_an_error(own: Path) -> None:
+    one, *others = read_manifest(own, "train")
+    fresh = Fresh([one, *others, replace(one, id="again", label=1 - one.label)], None, FrontEndConfig())
+    with pytest.raises(DataError, match="contradicting labels"):
+        fresh.check()

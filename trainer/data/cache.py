@@ -157,6 +157,10 @@ class FeatureCache:
                 self._loaded[path.stem] = None
         return len(self.entries) - before
 
+    def drawn(self, entries: Sequence[Entry], rng: np.random.Generator) -> Sequence[Entry]:  # noqa: ARG002
+        """Give ``entries`` as they are stored, see :meth:`trainer.data.fresh.Fresh.drawn`."""
+        return entries
+
     def __getstate__(self) -> dict[str, Any]:
         """Names of the shards instead of their content, so that another process maps the same files."""
         return {**self.__dict__, "entries": []}

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from trainer.data.batches import Batch, Cropper
 from trainer.data.cache import Entry, FeatureCache
 from trainer.data.errors import DataError
+from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip
 from trainer.data.sampler import BalancedSampler
 from trainer.teacher import Targets
@@ -43,7 +44,7 @@ def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def named(cache: FeatureCache, clips: Mapping[str, Clip]) -> list[Entry]:
+def named(cache: FeatureCache | Fresh, clips: Mapping[str, Clip]) -> list[Entry]:
     """Entries of those ``clips`` (by id) that manifests name, described as the manifests describe them.
 
     Raises:
@@ -74,7 +75,7 @@ class Feed(Dataset[Batch]):
 
     def __init__(
         self,
-        cache: FeatureCache,
+        cache: FeatureCache | Fresh,
         cropper: Cropper,
         selection: Selection,
         *,
@@ -122,7 +123,7 @@ class Feed(Dataset[Batch]):
         """One batch by other random numbers than those of a step."""
         assert self._sampler is not None
         entries = [self.entries[i] for i in self._sampler.draw(rng, self._size)]
-        batch = self._cropper.draw(entries, rng)
+        batch = self._cropper.draw(self.cache.drawn(entries, rng), rng)
         if self._targets is None:
             return batch
         clips = [e.clip for e in entries]

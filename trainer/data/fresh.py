@@ -34,15 +34,13 @@ class Fresh:
         self, clips: Sequence[Clip], augment: WaveAugment | None, config: FrontEndConfig, *, seconds: float = 6.0
     ) -> None:
         self.config = config
+        self.folder = "the recordings"  # where messages say that entries are
         self.entries: list[Entry] = []
         self.skipped: dict[str, str] = {}
         self._clips = {clip.id: clip for clip in clips}
         self._augment = augment
         self._samples = int(seconds * config.rate)
         self._logmel = LogMel(config)
-
-    def __str__(self) -> str:
-        return "the recordings"
 
     def check(self, progress: Callable[[], None] = lambda: None) -> None:
         """Hear every recording once: what cannot be read is noted in ``skipped`` and never drawn.

@@ -96,7 +96,7 @@ def cache(
     `trainer cache corpus/manifest.csv --mels 96 --bands linear --without codec --out cache-lin96`
     """
     chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
-    clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)]
+    clips = _chosen(read_manifests(manifests, "train"), chosen)
     steps = _steps(without, WaveAugment.STEPS)
     augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
     store = FeatureCache(out, _front_end(out, mels, bands))
@@ -108,6 +108,13 @@ def cache(
         for earlier in range(variant + 1):
             _build(builder, clips, earlier)
     _list_skipped(builder)
+
+
+def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
+    """Clips that are not excluded; a pattern that excludes none is said."""
+    for pattern in selection.idle(clips):
+        console.print(f"nothing is excluded by '{pattern}': no family or source is called so", highlight=False)
+    return [c for c in clips if selection.wanted(c)]
 
 
 def _settings(noise: Path | None, seed: int, clean: float = 0.7, seconds: float = 6.0) -> Settings:
@@ -241,7 +248,7 @@ def fit(
     if on_the_fly and cache_folder is not None:
         raise typer.BadParameter("--on-the-fly uses no cache; leave --cache out", param_hint="--on-the-fly")
     listed = read_manifests(manifests)
-    clips = [c for c in listed if c.split == "train" and chosen.wanted(c)]
+    clips = _chosen([c for c in listed if c.split == "train"], chosen)
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
     store: FeatureCache | Fresh
@@ -366,7 +373,7 @@ def _noise_frames(bank: Bank, front_end: FrontEndConfig, seed: int = 0) -> list[
 @app.command()
 def merge(
     checkpoints: Annotated[list[Path], typer.Argument(help="best.pt or average.pt of two runs or more.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.", callback=output)],
 ) -> None:
     """Join networks of runs that differ by chance into one network as wide as all of them, whose score is their mean.
 

@@ -536,3 +536,12 @@ def test_contradicting_labels_on_the_fly_are_an_error(own: Path) -> None:
     fresh = Fresh([one, *others, replace(one, id="again", label=1 - one.label)], None, FrontEndConfig())
     with pytest.raises(DataError, match="contradicting labels"):
         fresh.check()
+
+
+def test_a_pattern_that_excludes_nothing_is_said(own: Path, tmp_path: Path) -> None:
+    source = read_manifest(own, "train")[0].source
+    words = ["cache", str(own), "--out", str(tmp_path / "cache"), "--variants", "1"]
+    words += ["--exclude-source", source, "--exclude-family", "nosuch-*"]
+    done = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert "nothing is excluded by 'nosuch-*'" in done.output
+    assert f"'{source}'" not in done.output

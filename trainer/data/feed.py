@@ -39,6 +39,12 @@ class Selection:
         of_family = item.label == 1 and _any(item.stratum, self.exclude_families)
         return not of_family and not _any(item.source, self.exclude_sources)
 
+    def idle(self, clips: Sequence[Clip]) -> list[str]:
+        """Patterns that exclude none of ``clips``; they may be misspelt."""
+        families, sources = {c.stratum for c in clips if c.label == 1}, {c.source for c in clips}
+        pairs = [(self.exclude_families, families), (self.exclude_sources, sources)]
+        return [p for patterns, names in pairs for p in patterns if not any(fnmatchcase(name, p) for name in names)]
+
 
 def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -35,7 +35,7 @@ def _entries(path: Path) -> Iterator[dict[str, str]]:
     missing = [c for c in NEEDED if c not in _header(path)]
     if missing:
         raise DataError(f"{path}: no column {', '.join(missing)}; a list of MLAAD has {', '.join(NEEDED)}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         for row in csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE):
             yield {k: v or "" for k, v in row.items() if isinstance(k, str)}
 

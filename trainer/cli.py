@@ -107,7 +107,7 @@ def cache(
         clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)] if watch else clips
         for earlier in range(variant + 1):
             _build(builder, clips, earlier)
-    _list_skipped(builder)
+    _list_skipped(builder.report.skipped)
 
 
 def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
@@ -149,11 +149,11 @@ def _build(builder: Builder, clips: list[Clip], variant: int) -> None:
     console.print(f"variant {variant}: {len(clips)} clips, {builder.report.written} variants written", highlight=False)
 
 
-def _list_skipped(builder: Builder) -> None:
-    for clip, why in sorted(builder.report.skipped.items()):
-        console.print(f"skipped {clip}: {why}", highlight=False)
-    if builder.report.skipped:
-        console.print(f"{len(builder.report.skipped)} clips skipped")
+def _list_skipped(skipped: dict[str, str]) -> None:
+    for clip, why in sorted(skipped.items()):
+        console.print(f"skipped {clip}: {why}", highlight=False, markup=False)
+    if skipped:
+        console.print(f"{len(skipped)} clips skipped")
 
 
 def _report(state: fitting.Progress) -> None:
@@ -170,7 +170,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
     on_the_fly: Annotated[
-        bool, typer.Option("--on-the-fly", help="No cache: distort and transform recordings anew for each batch.")
+        bool, typer.Option("--on-the-fly", help="No cache and no --variants: recordings are distorted anew for each batch.")
     ] = False,
     noise: Noise = None,
     variants: Annotated[int, typer.Option(min=1, max=999, help="Variants to make of clips that the cache lacks.")] = 4,
@@ -225,6 +225,8 @@ def fit(
     `trainer fit corpus/manifest.csv --noise corpus/noise --minutes 60 --out run`
 
     `trainer fit corpus/manifest.csv --cache cache --steps 4000 --exclude-family 'cs-*' --out without-copies`
+
+    `trainer fit corpus/manifest.csv --on-the-fly --workers 8 --minutes 60 --out run`
 
     `torchrun --nproc-per-node 4 -m trainer.cli fit corpus/manifest.csv --cache cache --steps 40000 --out run`
     """
@@ -291,8 +293,7 @@ def _fresh(clips: list[Clip], augment: WaveAugment, front_end: FrontEndConfig | 
     store = Fresh(clips, augment, front_end or FrontEndConfig())
     with _stage("hearing all recordings", len(clips)) as advance:
         store.check(advance)
-    for clip, why in store.skipped.items():
-        console.print(f"skipped {clip}: {why}", highlight=False)
+    _list_skipped(store.skipped)
     return store
 
 
@@ -360,7 +361,7 @@ def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, set
         for variant in range(variants):
             if not store.made(variant).issuperset(c.id for c in clips):
                 _build(builder, clips, variant)
-    _list_skipped(builder)
+    _list_skipped(builder.report.skipped)
 
 
 def _noise_frames(bank: Bank, front_end: FrontEndConfig, seed: int = 0) -> list[FloatArray]:
@@ -414,7 +415,7 @@ def export(
     chosen = representative(clips_of(manifests, "train"), clips)
     skipped: dict[str, str] = {}
     features = [front_end.whole(samples[: 8 * RATE]) for _, samples in read_clips(chosen, skipped, RATE)]
-    _say_skipped(skipped)
+    _list_skipped(skipped)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = ModelInfo(name or out.stem, created, width=0.0, precision=precision, front_end=front_end.config)
     report = export_model(checkpoint, out, cast(Precision, precision), features, info)
@@ -449,7 +450,7 @@ def calibrate(
             for n in range(copies)
             for c in augmented(clips, _subfolder(folder, n), augment, skipped, seed + n)
         ]
-        _say_skipped(skipped)
+        _list_skipped(skipped)
         scores, _ = _score(model, [c for c in clips if c.id not in skipped] + copied)
     hop = FrontEndConfig().hop_seconds
     calibration = fit_platt(scores, hop)
@@ -464,11 +465,6 @@ def calibrate(
     )
     write_card(model, info)
     typer.echo(json.dumps({"calibration": asdict(calibration), "default": point, "streams": figures.to_dict()}))
-
-
-def _say_skipped(skipped: dict[str, str]) -> None:
-    for clip, why in skipped.items():
-        console.print(f"skipped {clip}: {why}", highlight=False, markup=False)
 
 
 def _subfolder(folder: str, number: int) -> Path:
@@ -539,7 +535,7 @@ def baselines(
     for name, clips in [(name, clips_of(manifests, name)) for name in ("train", split)]:
         with _stage(f"measuring {name}", len(clips)) as advance:
             described.append(describe(clips, advance))
-        _say_skipped(described[-1].skipped)
+        _list_skipped(described[-1].skipped)
     results = judge(*described, seed=seed)
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -558,7 +554,7 @@ def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, s
                 skipped[clip.id] = error
 
         scores = score_clips(model, clips, advance)
-    _say_skipped(skipped)
+    _list_skipped(skipped)
     return scores, skipped
 
 

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 
 from streamdet.features import FrontEnd, FrontEndConfig
-from streamdet.features.logmel import FloatArray
-from trainer.data.audio import read_audio
+from trainer.data.audio import read_clips
 from trainer.data.batches import columns_mask
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
@@ -33,15 +32,16 @@ class Validation:
 
     def __init__(self, clips: Sequence[Clip], config: FrontEndConfig, frames: int = 320, limit: int = 40) -> None:
         self.skipped: dict[str, str] = {}
-        read = [(c, s) for c in limited(clips, limit) if (s := self._samples(c, config.rate)) is not None]
-        clips = [c for c, _ in read]
+        front_end, most = FrontEnd(config), frames * config.hop
+        read = read_clips(limited(clips, limit), self.skipped, config.rate)
+        heard = [(clip, front_end.whole(samples[:most])) for clip, samples in read]
+        clips = [clip for clip, _ in heard]
         if len({c.label for c in clips}) < 2:
             raise DataError(
                 f"the validation set needs human and synthetic clips, and has {len(clips)} that can be read, "
                 f"{sum(c.label for c in clips)} synthetic; give a manifest with both in its split val, or none"
             )
-        front_end = FrontEnd(config)
-        pieces = [front_end.whole(samples[: frames * config.hop]) for _, samples in read]
+        pieces = [piece for _, piece in heard]
         valid = np.array([len(p) for p in pieces], np.intp)
         self.features = np.zeros((len(clips), frames, config.mels), np.float32)
         for row, piece in enumerate(pieces):
@@ -49,13 +49,6 @@ class Validation:
         self.mask = columns_mask(valid, frames // config.hop_frames, config.hop_frames)
         self.labels = np.array([c.label for c in clips], np.float64)
         self.strata = [c.stratum for c in clips]
-
-    def _samples(self, clip: Clip, rate: int) -> FloatArray | None:
-        try:
-            return read_audio(clip.path, rate)
-        except DataError as error:
-            self.skipped[clip.id] = str(error)
-            return None
 
     def scores(self, network: CausalResNet, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
         """Raw log-odds of every clip, float64."""

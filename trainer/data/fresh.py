@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from streamdet.features import FrontEndConfig, LogMel
 from trainer.augment import WaveAugment
-from trainer.data.audio import read_audio
+from trainer.data.audio import read_audio, read_clips
 from trainer.data.build import Labels, piece_of
 from trainer.data.cache import Entry, HalfArray
-from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 
 Rng = np.random.Generator
@@ -49,14 +48,13 @@ class Fresh:
             DataError: equal audio has contradicting labels.
         """
         labels = Labels()
-        for clip in list(self._clips.values()):
-            try:
-                samples = read_audio(clip.path, self.config.rate)
-            except DataError as error:
-                self.skipped[clip.id] = str(error)
-                del self._clips[clip.id]
-            else:
-                labels.check(clip, samples)
+        for clip, samples in read_clips(self._told(progress), self.skipped, self.config.rate):
+            labels.check(clip, samples)
+        self._clips = {name: clip for name, clip in self._clips.items() if name not in self.skipped}
+
+    def _told(self, progress: Callable[[], None]) -> Iterator[Clip]:
+        for clip in self._clips.values():
+            yield clip
             progress()
 
     def refresh(self) -> int:

@@ -170,7 +170,8 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curves.")],
     cache_folder: Annotated[Path | None, typer.Option("--cache", help="Feature cache; default OUT/cache.")] = None,
     on_the_fly: Annotated[
-        bool, typer.Option("--on-the-fly", help="No cache and no --variants: recordings are distorted anew for each batch.")
+        bool,
+        typer.Option("--on-the-fly", help="No cache and no --variants: recordings are distorted anew for each batch."),
     ] = False,
     noise: Noise = None,
     variants: Annotated[int, typer.Option(min=1, max=999, help="Variants to make of clips that the cache lacks.")] = 4,

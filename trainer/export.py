@@ -18,7 +18,8 @@ from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
 from trainer.gpu_graph import HalfGraph, QdqGraph
 from trainer.graph import FloatGraph, IntegerGraph, fold
-from trainer.models.resnet import STRIDE, CausalResNet
+from trainer.models.load import Network, load_network
+from trainer.models.resnet import STRIDE
 from trainer.quantize import CALIBRATORS, choose_scales, compensate, correct_biases, observe
 
 Precision = Literal["fp32", "int8", "fp16", "qdq"]  # the last two for GPUs
@@ -62,18 +63,18 @@ def export_model(
     to ``out_path`` in one piece.
 
     Args:
-        checkpoint: file that :meth:`trainer.models.resnet.CausalResNet.from_checkpoint` reads.
+        checkpoint: file that :func:`trainer.models.load.load_network` reads.
         out_path: model file to write.
         precision: ``fp32``, or ``int8`` for uint8 activations and 7-bit weights; for GPUs ``fp16``, or ``qdq`` for
             symmetric int8 as pairs of quantization and its reverse.
-        calibration_features: two or more clips ``[frames, mels]`` from :class:`streamdet.features.FrontEnd`, human
+        calibration_features: two or more clips ``[frames, values]`` from :class:`streamdet.features.FrontEnd`, human
             and synthetic, a few dozen or more; shorter ones than 32 frames do not count.
         meta: description to store; width, precision and the figure ``export`` are filled in.
 
     Raises:
         ModelError: the checkpoint cannot be read, its network looks ahead, or there are too few clips.
     """
-    network = CausalResNet.from_checkpoint(checkpoint)
+    network = load_network(checkpoint)
     if not network.causal:
         raise ModelError(f"{checkpoint}: padded at both ends, so it needs the future; only a causal network can stream")
     clips = [whole_hops(clip) for clip in calibration_features if len(clip) >= STRIDE]
@@ -100,12 +101,12 @@ def export_model(
 
 
 def whole_hops(clip: FloatArray) -> FloatArray:
-    """Cut ``clip`` (``[frames, mels]``) to a multiple of 32 frames, contiguous."""
+    """Cut ``clip`` (``[frames, values]``) to a multiple of 32 frames, contiguous."""
     return np.ascontiguousarray(clip[: len(clip) // STRIDE * STRIDE], np.float32)
 
 
 @torch.inference_mode()
-def reference_columns(network: CausalResNet, clip: FloatArray) -> FloatArray:
+def reference_columns(network: Network, clip: FloatArray) -> FloatArray:
     """Columns ``[frames / 32, 2]`` of a clip according to torch."""
     columns: FloatArray = network(torch.from_numpy(clip)[None])[0][0].numpy()
     return columns
@@ -135,9 +136,7 @@ def measure_drift(reference: Sequence[FloatArray], columns: Sequence[FloatArray]
     return Drift(_relative(wanted, got), _relative(pooled, drifted))
 
 
-def _candidates(
-    network: CausalResNet, precision: Precision, clips: Sequence[FloatArray]
-) -> Iterator[tuple[str, bytes]]:
+def _candidates(network: Network, precision: Precision, clips: Sequence[FloatArray]) -> Iterator[tuple[str, bytes]]:
     folded = fold(network)
     if precision == "fp32":
         yield "none", FloatGraph(folded).build().SerializeToString()

@@ -5,24 +5,33 @@ ranges of the activations are observed (:mod:`trainer.quantize`), ONNX nodes in 
 in an :class:`IntegerGraph`. Graphs are assembled node by node instead of traced, as the integer one cannot be traced
 and two ways of export would have to be kept equal.
 
-Interface of both graphs, batch dynamic: inputs ``features`` float32 ``[batch, 32, mels]`` and ``state_00`` …, outputs
+Interface of both graphs, batch dynamic: inputs ``features`` float32 ``[batch, 32, values]`` and ``state_00`` …, outputs
 ``column`` float32 ``[batch, 2]`` and ``next_00`` … in the same order. All states start as zeros.
+
+A :class:`trainer.models.fused.FusedNet` is the same graph with the second network's layers after the first one's
+(:func:`walk_spectral`); its last state says how many columns a stream has had.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from streamdet.features.logmel import SPECTRUM_BINS
+from trainer.models.fused import FusedNet
+from trainer.models.load import Network
 from trainer.models.resnet import MAX_LOG_WEIGHT, STRIDE, BasicBlock, CausalResNet, ConvNorm
+from trainer.models.spectral import FRAMES, LIMIT, MEMORY, SLOPE, SpectralConv, SpectralNet
 
 OPSET = 17
 IR_VERSION = 8  # of opset 17: any ONNX Runtime that streamdet allows reads it
@@ -31,6 +40,7 @@ LEVELS = 255  # of an activation
 # Weights keep to 7 bits: on AVX2 without VNNI pairs of products are summed in saturating 16 bits, 2 * 255 * 64 fits.
 WEIGHT_LIMIT = 64
 
+Layer = ConvNorm | SpectralConv
 Value = TypeVar("Value")
 Array = npt.NDArray[Any]
 Rounded = dict[str, tuple[Array, Array]]  # by layer: integral weights, and the step of each output channel
@@ -39,8 +49,8 @@ Rounded = dict[str, tuple[Array, Array]]  # by layer: integral weights, and the 
 class Operations(Protocol[Value]):
     """What a walk needs of the layers; values are tensors or names of tensors."""
 
-    def conv(self, name: str, layer: ConvNorm, x: Value, *, relu: bool) -> Value:
-        """Convolve with the past joined on the left, then rectify where ``relu``."""
+    def conv(self, name: str, layer: Layer, x: Value, *, slope: float) -> Value:
+        """Convolve with the past joined on the left; what is below zero is multiplied by ``slope``, 0 to 1."""
         ...
 
     def max_pool(self, x: Value) -> Value:
@@ -54,19 +64,43 @@ class Operations(Protocol[Value]):
 
 def walk(network: CausalResNet, operations: Operations[Value], x: Value) -> Value:
     """Apply all layers up to the head to ``x``, the features as one channel."""
-    x = operations.max_pool(operations.conv("stem", network.stem, x, relu=True))
+    x = operations.max_pool(operations.conv("stem", network.stem, x, slope=0.0))
     for index, block in enumerate(network.blocks):
         assert isinstance(block, BasicBlock)
         name = f"block_{index}"
-        y = operations.conv(f"{name}.first", block.first, x, relu=True)
-        y = operations.conv(f"{name}.second", block.second, y, relu=False)
+        y = operations.conv(f"{name}.first", block.first, x, slope=0.0)
+        y = operations.conv(f"{name}.second", block.second, y, slope=1.0)
         if block.shortcut is not None:
-            x = operations.conv(f"{name}.shortcut", block.shortcut, x, relu=False)
+            x = operations.conv(f"{name}.shortcut", block.shortcut, x, slope=1.0)
         x = operations.add_relu(name, y, x)
     return x
 
 
-def fold(network: CausalResNet) -> CausalResNet:
+def walk_spectral(network: SpectralNet, operations: Operations[Value], x: Value) -> Value:
+    """Apply all convolutions to ``x``, the spectrum as two channels."""
+    for index, layer in enumerate(network.layers):
+        assert isinstance(layer, SpectralConv)
+        x = operations.conv(f"spectral_{index}", layer, x, slope=SLOPE)
+    return x
+
+
+def walk_clip(network: Network, make: Callable[[str, Tensor], tuple[Operations[Value], Value]], clip: Tensor) -> None:
+    """Apply all layers of either kind of network to the features ``[frames, values]`` of a clip.
+
+    ``make`` is given the name of an input's scale and the image, and gives the operations and what they begin with.
+    """
+    if isinstance(network, FusedNet):
+        operations, x = make("spectrum", torch.stack(clip[None, :, network.mels :].chunk(2, dim=2), dim=1))
+        walk_spectral(network.spectral, operations, x)
+        network, clip = network.resnet, clip[:, : network.mels]
+    operations, x = make("features", clip[None, None])
+    walk(network, operations, x)
+
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def fold(network: Kind) -> Kind:
     """Copy ``network`` for inference with each batch normalisation folded into its convolution."""
     folded = copy.deepcopy(network).cpu().float().eval()
     for layer in folded.modules():
@@ -87,15 +121,18 @@ def head_matrix(network: CausalResNet) -> tuple[Array, Array]:
 class Graph:
     """Collects nodes, constants and states; ``time`` is the axis of time, ``state_type`` that of the states."""
 
-    def __init__(self, network: CausalResNet, time: int, state_type: int) -> None:
+    def __init__(self, network: Network, time: int, state_type: int) -> None:
         self._network = network
+        self._resnet = network.resnet if isinstance(network, FusedNet) else network
+        self._spectral = network.spectral if isinstance(network, FusedNet) else None
         self._time = time
         self._state_type = state_type
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._declare(self._inputs, "features", TensorProto.FLOAT, STRIDE, network.mels)
+        values = network.mels + (0 if self._spectral is None else 2 * SPECTRUM_BINS)
+        self._declare(self._inputs, "features", TensorProto.FLOAT, STRIDE, values)
         self._declare(self._outputs, "column", TensorProto.FLOAT, 2)
 
     def node(self, operator: str, name: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -111,28 +148,108 @@ class Graph:
 
     def remember(self, x: str, frames: int) -> str:
         """Join the next state to the left of ``x`` and output its last ``frames`` for the call after."""
+        channels, past, bands = self._network.state_shapes()[len(self._inputs) - 1]
+        shape = (channels, past, bands) if self._time == 2 else (past, bands, channels)
+        return self._join(x, frames, self._time, self._state_type, shape)
+
+    def _join(self, x: str, frames: int, axis: int, dtype: int, shape: tuple[int, ...]) -> str:
         index = len(self._inputs) - 1
         state, following = f"state_{index:02d}", f"next_{index:02d}"
-        channels, past, bands = self._network.state_shapes()[index]
-        shape = (channels, past, bands) if self._time == 2 else (past, bands, channels)
-        self._declare(self._inputs, state, self._state_type, *shape)
-        self._declare(self._outputs, following, self._state_type, *shape)
-        joined = self.node("Concat", f"joined_{index:02d}", state, x, axis=self._time)
-        begin = self.constant(f"last_{frames}", [-frames], np.int64)
-        end = self.constant("end", [np.iinfo(np.int64).max], np.int64)
-        self.node("Slice", following, joined, begin, end, self.constant("time", [self._time], np.int64))
+        self._declare(self._inputs, state, dtype, *shape)
+        self._declare(self._outputs, following, dtype, *shape)
+        joined = self.node("Concat", f"joined_{index:02d}", self._past(x, state), x, axis=axis)
+        self.node("Slice", following, joined, *self._span(-frames, None, axis))
         return joined
+
+    def _past(self, x: str, state: str) -> str:  # noqa: ARG002
+        """Give what stands for ``state``, the past of ``x``."""
+        return state
+
+    def _span(self, begin: int, end: int | None, axis: int) -> tuple[str, str, str]:
+        """Arguments of a slice."""
+        last = np.iinfo(np.int64).max if end is None else end
+        edges = [self.constant(f"at_{edge}", [edge], np.int64) for edge in (begin, last)]
+        return edges[0], edges[1], self.constant(f"axis_{axis}", [axis], np.int64)
+
+    def parts(self) -> tuple[str, str | None]:
+        """Features of the ResNet, and those of the network that hears the phase if there is one."""
+        if self._spectral is None:
+            return "features", None
+        mels = self._network.mels
+        bands = self.node("Slice", "features.bands", "features", *self._span(0, mels, 2))
+        return bands, self.node("Slice", "features.spectrum", "features", *self._span(mels, None, 2))
+
+    def opinion(self, x: str) -> str:
+        """Log-odds ``[batch, 1]`` of the second network, times its share, from its last outputs.
+
+        Takes ``x`` ``[batch, channel, time, band]``, float32: moments of the last ``MEMORY`` columns, hidden layer.
+        """
+        network = self._spectral
+        assert network is not None
+        square = self.node("Mul", "spectral.square", x, x)
+        frames = [FRAMES, 1]
+        means = [self.node("AveragePool", f"{v}.mean", v, kernel_shape=frames, strides=frames) for v in (x, square)]
+        both = self.node("Concat", "spectral.moments", *means, axis=1)
+        flat = self.node("Reshape", "spectral.flat", both, self.constant("row", [0, 1, -1], np.int64))
+        ones = self.node("Slice", "spectral.any", flat, *self._span(0, 1, 2))
+        nothing = self.node("Mul", "spectral.nothing", ones, self.constant("zero.float", 0.0, np.float32))
+        one = self.node("Add", "spectral.one", nothing, self.constant("one.float", 1.0, np.float32))
+        counted = self.node("Concat", "spectral.counted", flat, one, axis=2)
+        width = 2 * network.outputs
+        history = self._join(counted, MEMORY - 1, 1, TensorProto.FLOAT, (MEMORY - 1, width + 1))
+        sums = self.node("ReduceSum", "spectral.sums", history, self.constant("axis_1", [1], np.int64), keepdims=0)
+        count = self.node("Slice", "spectral.count", sums, *self._span(width, None, 1))
+        mean, power = (
+            self.node("Div", f"spectral.{name}", self.node("Slice", f"spectral.{name}.sum", sums, *span), count)
+            for name, span in (
+                ("mean", self._span(0, width // 2, 1)),
+                ("power", self._span(width // 2, width, 1)),
+            )
+        )
+        variance = self.node("Sub", "spectral.variance", power, self.node("Mul", "spectral.mean.square", mean, mean))
+        least = self.node("Max", "spectral.least", variance, self.constant("least", 1e-6, np.float32))
+        deviation = self.node("Sqrt", "spectral.deviation", least)
+        raw = self.node("Concat", "spectral.raw", mean, deviation, axis=1)
+        centre = self.constant("spectral.centre", network.centre.numpy(), np.float32)
+        spread = self.constant("spectral.spread", network.spread.numpy(), np.float32)
+        away = self.node("Div", "spectral.away", self.node("Sub", "spectral.shifted", raw, centre), spread)
+        limits = [self.constant(f"limit_{sign}", sign * LIMIT, np.float32) for sign in (-1, 1)]
+        usual = self.node("Min", "spectral.usual", self.node("Max", "spectral.bound", away, limits[0]), limits[1])
+        hidden = self.node("Relu", "spectral.hidden", self._dense("spectral.first", usual, network.hidden))
+        assert isinstance(self._network, FusedNet)
+        share = self.constant("share", self._network.shares[1].item(), np.float32)
+        return self.node("Mul", "spectral.share", self._dense("spectral.second", hidden, network.head), share)
+
+    def _dense(self, name: str, x: str, layer: nn.Linear) -> str:
+        weight = self.constant(f"{name}.weight", layer.weight.detach().numpy(), np.float32)
+        bias = self.constant(f"{name}.bias", layer.bias.detach().numpy(), np.float32)
+        return self.node("Gemm", name, x, weight, bias, transB=1)
+
+    def as_channels(self, spectrum: str, order: tuple[int, ...]) -> str:
+        """Fold ``[batch, time, 2 * bins]`` to ``[batch, time, 2, bins]`` and transpose that."""
+        shape = self.constant("two.parts", [0, STRIDE, 2, SPECTRUM_BINS], np.int64)
+        folded = self.node("Reshape", "spectrum.folded", spectrum, shape)
+        return self.node("Transpose", "spectrum.image", folded, perm=list(order))
 
     @staticmethod
     def _declare(where: list[onnx.ValueInfoProto], name: str, dtype: int, *shape: int) -> None:
         where.append(helper.make_tensor_value_info(name, dtype, ["batch", *shape]))
 
-    def head(self, x: str, weight: Array, bias: Array) -> None:
-        """Map the last activations, any layout, to ``column``; ``weight`` is ``[2, …]`` in the same layout."""
+    def head(self, x: str, weight: Array, bias: Array, other: str | None = None) -> None:
+        """Map the last activations, any layout, to ``column``; ``weight`` is ``[2, …]`` in the same layout.
+
+        ``other`` is what :meth:`opinion` gave, added to the log-odds.
+        """
+        weight, bias = weight.reshape(2, -1), np.array(bias)
+        if isinstance(self._network, FusedNet):
+            share, _, offset = self._network.shares.tolist()
+            weight, bias = weight * [[share], [1.0]], bias * [share, 1.0] + [offset, 0.0]
         flat = self.node("Flatten", "flat", x)
-        matrix = self.constant("head.weight", weight.reshape(2, -1), np.float32)
-        offset = self.constant("head.bias", bias, np.float32)
-        raw = self.node("Gemm", "raw", flat, matrix, offset, transB=1)
+        matrix = self.constant("head.weight", weight, np.float32)
+        raw = self.node("Gemm", "raw", flat, matrix, self.constant("head.bias", bias, np.float32), transB=1)
+        if other is not None:
+            no_weight = self.node("Mul", "other.weight", other, self.constant("zero.float", 0.0, np.float32))
+            raw = self.node("Add", "fused", raw, self.node("Concat", "other", other, no_weight, axis=1))
         limits = np.array([np.finfo(np.float32).max, MAX_LOG_WEIGHT], np.float32)
         above = self.node("Max", "above", raw, self.constant("lowest", -limits, np.float32))
         self.node("Min", "column", above, self.constant("highest", limits, np.float32))
@@ -151,24 +268,45 @@ class Graph:
 class FloatGraph(Graph):
     """Standard operators in float32, layout ``[batch, channel, time, band]``."""
 
-    def __init__(self, network: CausalResNet) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__(network, time=2, state_type=TensorProto.FLOAT)
 
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
+        bands, spectrum = self.parts()
         channel = self.constant("channel", [1], np.int64)
-        x = walk(self._network, self, self.node("Unsqueeze", "input", "features", channel))
-        weight, bias = head_matrix(self._network)
-        self.head(x, weight.transpose(0, 2, 1), bias)
+        x = self.last(walk(self._resnet, self, self.first(self.node("Unsqueeze", "input", bands, channel))))
+        other = None
+        if spectrum is not None and self._spectral is not None:
+            image = self.first(self.as_channels(spectrum, (0, 2, 1, 3)))
+            other = self.opinion(self.last(walk_spectral(self._spectral, self, image)))
+        weight, bias = head_matrix(self._resnet)
+        self.head(x, weight.transpose(0, 2, 1), bias, other)
         return self.finish()
 
-    def conv(self, name: str, layer: ConvNorm, x: str, *, relu: bool) -> str:
+    def first(self, x: str) -> str:
+        """Turn an image of features into what layers take."""
+        return x
+
+    def last(self, x: str) -> str:
+        """Turn the last activations into float32."""
+        return x
+
+    def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:
         """See :class:`Operations`."""
         joined = self.remember(x, layer.past) if layer.past else x
         weight, bias = folded_weights(layer)
         constants = self.constant(f"{name}.weight", weight, np.float32), self.constant(f"{name}.bias", bias, np.float32)
         y = self.node("Conv", f"{name}.conv", joined, *constants, **geometry(layer.conv))
-        return self.node("Relu", f"{name}.relu", y) if relu else y
+        return self.rectified(name, y, slope)
+
+    def rectified(self, name: str, y: str, slope: float) -> str:
+        """Multiply what is below zero by ``slope``."""
+        if slope == 1.0:
+            return y
+        if slope == 0.0:
+            return self.node("Relu", f"{name}.relu", y)
+        return self.node("LeakyRelu", f"{name}.leaky", y, alpha=slope)
 
     def max_pool(self, x: str) -> str:
         """See :class:`Operations`."""
@@ -196,24 +334,51 @@ class IntegerGraph(Graph):
     weights of layers that are not simply rounded to the nearest step.
     """
 
-    def __init__(self, network: CausalResNet, scales: dict[str, Scale], rounded: Rounded | None = None) -> None:
+    def __init__(self, network: Network, scales: dict[str, Scale], rounded: Rounded | None = None) -> None:
         super().__init__(network, time=1, state_type=TensorProto.UINT8)
         self._scales = scales
         self._rounded = rounded or {}
         self._scale_of: dict[str, str] = {}  # scale name by tensor, as pooling and joining keep the scale
+        self._made: dict[str, str] = {}
 
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
-        flat = self.node("QuantizeLinear", "input.flat", "features", *self._q("features"))
+        bands, spectrum = self.parts()
+        flat = self.node("QuantizeLinear", "input.flat", bands, *self._q("features"))
         image = self.node("Unsqueeze", "input", flat, self.constant("channel", [3], np.int64))
-        x = walk(self._network, self, self._scaled("features", image))
-        weight, bias = head_matrix(self._network)
-        self.head(self.node("DequantizeLinear", "last", x, *self._q_of(x)), weight, bias)
+        x = walk(self._resnet, self, self._scaled("features", image))
+        other = None
+        if spectrum is not None and self._spectral is not None:
+            parts = self.node("QuantizeLinear", "spectrum.flat", spectrum, *self._q("spectrum"))
+            image = self._scaled("spectrum", self.as_channels(parts, (0, 1, 3, 2)))
+            y = walk_spectral(self._spectral, self, image)
+            last = self.node("DequantizeLinear", "spectral.last", y, *self._q_of(y))
+            other = self.opinion(self.node("Transpose", "spectral.outputs", last, perm=[0, 3, 1, 2]))
+        weight, bias = head_matrix(self._resnet)
+        self.head(self.node("DequantizeLinear", "last", x, *self._q_of(x)), weight, bias, other)
         return self.finish()
 
-    def conv(self, name: str, layer: ConvNorm, x: str, *, relu: bool) -> str:
-        """See :class:`Operations`; ``relu`` shows in the scale's zero point."""
-        assert not relu or self._scales[name].zero == 0
+    def _past(self, x: str, state: str) -> str:
+        """States that start as zeros are not zero where zero is another byte, so a stream's first ones are replaced."""
+        if x not in self._scale_of or self._scales[self._scale_of[x]].zero == 0:
+            return state
+        return self.node("Where", f"{state}.or.zero", self._begun(), state, self._q_of(x)[1])
+
+    def _begun(self) -> str:
+        """Whether a stream has had a column, bool ``[batch, 1, 1, 1]``: the last state counts them."""
+        if "begun" not in self._made:
+            counts = f"state_{len(self._network.state_shapes()) - 1:02d}"
+            assert self._spectral is not None
+            row = self.node("Slice", "begun.row", counts, *self._span(-1, None, 1))
+            count = self.node("Slice", "begun.count", row, *self._span(2 * self._spectral.outputs, None, 2))
+            flag = self.node("Greater", "begun.flag", count, self.constant("zero.float", 0.0, np.float32))
+            self._made["begun"] = self.node("Unsqueeze", "begun", flag, self.constant("channel", [3], np.int64))
+        return self._made["begun"]
+
+    def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:
+        """See :class:`Operations`; that nothing is below zero shows in the scale's zero point."""
+        assert slope or self._scales[name].zero == 0
+        before = name if slope in (0.0, 1.0) else linear(name)
         joined = self._like(x, self.remember(x, layer.past)) if layer.past else x
         weight, bias = folded_weights(layer)
         integers, steps = self._rounded.get(name) or integer_weights(weight)
@@ -226,12 +391,15 @@ class IntegerGraph(Graph):
             self.constant(f"{name}.weight", integers, np.int8),
             self.constant(f"{name}.weight.step", steps, np.float32),
             self.constant(f"{name}.weight.zero", np.zeros(len(steps)), np.int8),
-            *self._q(name),
+            *self._q(before),
             self.constant(f"{name}.bias", offsets, np.int32),
             domain=MICROSOFT,
             channels_last=1,
             **geometry(layer.conv),
         )
+        if before != name:
+            scales = *self._q(before), *self._q(name)
+            y = self.node("QLinearLeakyRelu", f"{name}.leaky", y, *scales, domain=MICROSOFT, alpha=slope)
         return self._scaled(name, y)
 
     def max_pool(self, x: str) -> str:
@@ -260,7 +428,12 @@ class IntegerGraph(Graph):
         return self._scaled(self._scale_of[source], tensor)
 
 
-def folded_weights(layer: ConvNorm) -> tuple[Array, Array]:
+def linear(name: str) -> str:
+    """Name of a layer's scale before what is below zero is made smaller."""
+    return f"{name}.linear"
+
+
+def folded_weights(layer: Layer) -> tuple[Array, Array]:
     """Weights ``[out, in, time, band]`` and bias ``[out]`` of a layer after :func:`fold`."""
     assert layer.conv.bias is not None
     return layer.conv.weight.detach().numpy(), layer.conv.bias.detach().numpy()
@@ -275,5 +448,6 @@ def integer_weights(weight: Array) -> tuple[Array, Array]:
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any]:
     """ONNX attributes of a convolution whose past has been joined: frequency alone is padded."""
-    band = conv.kernel_size[1] // 2
+    band = conv.padding[1]
+    assert isinstance(band, int)
     return {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": [0, band, 0, band]}

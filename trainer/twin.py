@@ -15,7 +15,8 @@ from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
 from trainer.export import reference_columns, whole_hops
 from trainer.metrics import auc, eer
-from trainer.models.resnet import STRIDE, CausalResNet, front_end_of
+from trainer.models.load import Network, load_network
+from trainer.models.resnet import STRIDE, front_end_of
 from trainer.scoring import Array, ClipScore, pooled
 
 
@@ -46,7 +47,7 @@ class Agreement:
 class Twin:
     """The network in torch that a model file was made from, and its front end."""
 
-    network: CausalResNet
+    network: Network
     front_end: FrontEnd
 
     @classmethod
@@ -56,7 +57,7 @@ class Twin:
         Raises:
             ModelError: the checkpoint cannot be read, or the model file was not made from it.
         """
-        network, front_end = CausalResNet.from_checkpoint(checkpoint), front_end_of(checkpoint)
+        network, front_end = load_network(checkpoint), front_end_of(checkpoint)
         if front_end != info.front_end or network.settings["width"] != info.width:
             ours, theirs = (
                 f"width {width:g} on {bands.mels} log-{bands.bands} bands"
@@ -98,7 +99,7 @@ def agreement(
     return _compare(pairs, np.array(labels), calibration)
 
 
-def _twin(network: CausalResNet, features: np.ndarray, track: Array, hops: int) -> Array:
+def _twin(network: Network, features: np.ndarray, track: Array, hops: int) -> Array:
     """Give the track with logits and attention from torch; what counts as speech stays the pipeline's."""
     columns = reference_columns(network, features)[:hops].astype(np.float64)
     return np.column_stack((columns, track[:hops, 2]))

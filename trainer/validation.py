@@ -14,7 +14,8 @@ from trainer.data.batches import columns_mask
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.metrics import auc, eer, mean_group_eer, stratum_weights
-from trainer.models.resnet import CausalResNet, pool
+from trainer.models.load import Network
+from trainer.models.resnet import pool
 from trainer.place import Place
 
 CPU = Place(torch.device("cpu"))
@@ -43,14 +44,14 @@ class Validation:
             )
         pieces = [piece for _, piece in heard]
         valid = np.array([len(p) for p in pieces], np.intp)
-        self.features = np.zeros((len(clips), frames, config.mels), np.float32)
+        self.features = np.zeros((len(clips), frames, config.values), np.float32)
         for row, piece in enumerate(pieces):
             self.features[row, : len(piece)] = piece
         self.mask = columns_mask(valid, frames // config.hop_frames, config.hop_frames)
         self.labels = np.array([c.label for c in clips], np.float64)
         self.strata = [c.stratum for c in clips]
 
-    def scores(self, network: CausalResNet, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
+    def scores(self, network: Network, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
         """Raw log-odds of every clip, float64."""
         network.eval()
         parts = []
@@ -61,7 +62,7 @@ class Validation:
                 parts.append(pool(columns, mask).cpu())
         return np.asarray(torch.cat(parts).double())
 
-    def figures(self, network: CausalResNet, *, place: Place = CPU) -> dict[str, float]:
+    def figures(self, network: Network, *, place: Place = CPU) -> dict[str, float]:
         """EER and AUC, balanced over families and sources and plain, and the mean over groups."""
         scores, weights = self.scores(network, place=place), stratum_weights(self.strata)
         return {

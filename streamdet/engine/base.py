@@ -45,7 +45,7 @@ class Engine(Protocol):
 
         Args:
             slots: slot numbers, one a row of ``features``.
-            features: float32 ``[n, hop_frames, mels]`` from :class:`streamdet.features.FrontEnd`.
+            features: float32 ``[n, hop_frames, values]`` from :class:`streamdet.features.FrontEnd`.
 
         Returns:
             Columns, float32 ``[n, 2]``: log-odds of spoof (uncalibrated) and log attention weight.

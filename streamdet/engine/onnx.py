@@ -85,7 +85,7 @@ class OnnxEngine:
         self._pool.reset(slot)
 
     def step(self, slots: Slots, features: FloatArray) -> FloatArray:
-        """Advance ``slots`` (distinct, ``[n]``) by one hop: float32 ``[n, 32, mels]`` to columns ``[n, 2]``."""
+        """Advance ``slots`` (distinct, ``[n]``) by one hop: float32 ``[n, 32, values]`` to columns ``[n, 2]``."""
         columns = np.empty((len(slots), 2), np.float32)
         for begin in range(0, len(slots), self._max_batch):
             part = slice(begin, begin + self._max_batch)
@@ -105,7 +105,7 @@ class OnnxEngine:
     def _check_signature(self, path: Path | str, inputs: Sequence[Any]) -> None:
         front_end = self._info.front_end
         outputs = self._session.get_outputs()
-        fits = inputs[0].name == "features" and inputs[0].shape[1:] == [front_end.hop_frames, front_end.mels]
+        fits = inputs[0].name == "features" and inputs[0].shape[1:] == [front_end.hop_frames, front_end.values]
         fits = fits and outputs[0].name == "column" and all(state.type in TYPES for state in inputs[1:])
         if not fits or [entry.shape for entry in inputs[1:]] != [entry.shape for entry in outputs[1:]]:
             raise ModelError(f"model {path}: the network's inputs and outputs are not those of streamdet")

@@ -15,7 +15,7 @@ def pooled_network(content: bytes) -> bytes:
         content: a model file with float states.
 
     Returns:
-        Serialized ONNX with inputs ``features`` ``[batch, 32, mels]``, ``slots`` int32 ``[batch]`` and ``pool_00`` …
+        Serialized ONNX with inputs ``features`` ``[batch, 32, values]``, ``slots`` int32 ``[batch]`` and ``pool_00`` …
         ``[capacity, ...]``; outputs ``column`` and ``kept_00`` …, the pools with the rows ``slots`` replaced.
 
     Raises:

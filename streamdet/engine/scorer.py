@@ -17,7 +17,7 @@ from streamdet.features.logmel import FloatArray
 class Columns:
     """One row a stream: the network's ``column`` ``[n, 2]``, the share of speech ``[n]`` and the features of one hop.
 
-    ``features`` are float32 ``[n, hop_frames, mels]``.
+    ``features`` are float32 ``[n, hop_frames, mels]``: the bands alone, as speech could be made of a spectrum again.
     """
 
     column: FloatArray
@@ -72,4 +72,5 @@ class HopScorer:
         """Advance the streams in ``slots`` ``[n]`` by one hop of ``samples`` (float32 ``[n, hop_samples]``)."""
         features, gain = self._front_end(slots, samples)
         probabilities, self._speech[slots] = self._voice_activity(samples * gain[:, None], self._speech[slots])
-        return Columns(self.engine.step(slots, features), speech_share(probabilities), features)
+        bands = features[:, :, : self.engine.info.front_end.mels]
+        return Columns(self.engine.step(slots, features), speech_share(probabilities), bands)

@@ -107,7 +107,7 @@ class TensorRTEngine:
             self._device.clear(state.buffers[self._side] + slot * state.row, state.row)
 
     def step(self, slots: Slots, features: FloatArray) -> FloatArray:
-        """Advance ``slots`` (distinct, ``[n]``) by one hop: float32 ``[n, 32, mels]`` to columns ``[n, 2]``."""
+        """Advance ``slots`` (distinct, ``[n]``) by one hop: float32 ``[n, 32, values]`` to columns ``[n, 2]``."""
         columns = np.empty((len(slots), 2), np.float32)
         for begin in range(0, len(slots), self._max_batch):
             part = slice(begin, begin + self._max_batch)
@@ -153,7 +153,7 @@ class TensorRTEngine:
             self._profile = wanted
         front_end = self._info.front_end
         self._context.set_input_shape("slots", (size,))
-        self._context.set_input_shape("features", (size, front_end.hop_frames, front_end.mels))
+        self._context.set_input_shape("features", (size, front_end.hop_frames, front_end.values))
         for name, address in self._io.items():
             self._context.set_tensor_address(name, address)
         for state in self._states:
@@ -196,7 +196,7 @@ class TensorRTEngine:
     def _make_buffers(self) -> None:
         front_end, most = self._info.front_end, self._max_batch
         self._host_slots = empty((most,), np.int32)
-        self._host_features = empty((most, front_end.hop_frames, front_end.mels), np.float32)
+        self._host_features = empty((most, front_end.hop_frames, front_end.values), np.float32)
         self._host_columns = empty((most, 2), np.float32)
         arrays = {"slots": self._host_slots, "features": self._host_features, "column": self._host_columns}
         self._io = {name: self._device.allocate(array.nbytes) for name, array in arrays.items()}

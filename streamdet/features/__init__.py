@@ -4,5 +4,6 @@ from streamdet.features.frontend import FrontEnd, FrontEndState
 from streamdet.features.level import LevelNorm
 from streamdet.features.logmel import FrontEndConfig, LogMel
 from streamdet.features.slots import SlotFrontEnd
+from streamdet.features.spectrum import Spectrum
 
-__all__ = ["FrontEnd", "FrontEndConfig", "FrontEndState", "LevelNorm", "LogMel", "SlotFrontEnd"]
+__all__ = ["FrontEnd", "FrontEndConfig", "FrontEndState", "LevelNorm", "LogMel", "SlotFrontEnd", "Spectrum"]

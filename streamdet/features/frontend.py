@@ -8,6 +8,7 @@ import numpy as np
 
 from streamdet.features.level import LevelNorm, LevelState
 from streamdet.features.logmel import FloatArray, FrontEndConfig, LogMel
+from streamdet.features.spectrum import Spectrum
 
 SPEECH_LEVEL = 0.05  # RMS of full scale, -26 dBFS: the usual nominal level of active speech (ITU-T P.56)
 
@@ -21,12 +22,16 @@ class FrontEndState:
 
 
 class FrontEnd:
-    """Log-mel followed by level normalisation: ``[streams, n]`` samples to ``[streams, frames, mels]``."""
+    """Log-mel with level normalisation, and the spectrum if wanted: samples ``[streams, n]`` to features.
+
+    Features are ``[streams, frames, values]``, see :attr:`streamdet.features.FrontEndConfig.values`.
+    """
 
     def __init__(self, config: FrontEndConfig | None = None) -> None:
         self.config = config or FrontEndConfig()
         self.logmel = LogMel(self.config)
         self.level = LevelNorm(self.config)
+        self.spectrum = Spectrum(self.config) if self.config.spectrum else None
 
     def start(self, streams: int = 1) -> FrontEndState:
         """State of ``streams`` fresh streams."""
@@ -35,8 +40,12 @@ class FrontEnd:
     def __call__(self, samples: FloatArray, state: FrontEndState) -> tuple[FloatArray, FrontEndState]:
         """Compute the new frames of all streams (see :class:`LogMel`) and the state to pass next."""
         frames, context = self.logmel(samples, state.context)
-        normalised, level = self.level(frames, state.level)
-        return normalised, FrontEndState(context, level)
+        levels, level = self.level.track(frames, state.level)
+        features = self.level.normalise(frames, levels)
+        if self.spectrum is not None:
+            heard = np.concatenate((state.context, samples), axis=1)
+            features = np.concatenate((features, self.spectrum(heard, levels)), axis=2)
+        return features, FrontEndState(context, level)
 
     def gain(self, state: FrontEndState) -> FloatArray:
         """Factor ``[streams]`` that brings each stream's running level to -26 dBFS, within ±40 dB."""
@@ -47,7 +56,7 @@ class FrontEnd:
         return gain
 
     def whole(self, samples: FloatArray) -> FloatArray:
-        """Features ``[frames, mels]`` of one whole clip (float32 ``[n]``), as if it were a fresh stream."""
+        """Features ``[frames, values]`` of one whole clip (float32 ``[n]``), as if it were a fresh stream."""
         frames, _ = self(samples[None, :].astype(np.float32, copy=False), self.start(1))
         features: FloatArray = frames[0]
         return features

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from streamdet.features.logmel import POWER_FLOOR, FloatArray, FrontEndConfig
 
 LevelState = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.float64]
 BLOCK = 32  # frames per matrix product; longer input goes through in pieces
 
 
@@ -38,9 +39,14 @@ class LevelNorm:
         """State of fresh streams, float64 ``[streams, 2]``: decayed sum of powers, decayed count."""
         return np.zeros((streams, 2))
 
-    def __call__(self, frames: FloatArray, state: LevelState) -> tuple[FloatArray, LevelState]:
-        """Normalise ``frames`` (float32 ``[streams, n, mels]``, natural log) and return them with the next state."""
-        level = np.empty(frames.shape[:2])
+    def track(self, frames: FloatArray, state: LevelState) -> tuple[Levels, LevelState]:
+        """Follow the level: natural log ``[streams, n]``, float64, one for each of ``frames``, and the next state.
+
+        Args:
+            frames: float32 ``[streams, n, mels]``, natural log.
+            state: from :meth:`start` or the previous call.
+        """
+        level: Levels = np.empty(frames.shape[:2])
         power = np.exp(frames.astype(np.float64)).mean(axis=2)
         for begin in range(0, frames.shape[1], BLOCK):
             part = power[:, begin : begin + BLOCK]
@@ -50,5 +56,17 @@ class LevelNorm:
             count = history.sum(axis=1) + state[:, 1:] * fade
             level[:, begin : begin + n] = np.maximum(np.log(total / count), self._lowest)
             state = np.stack((total[:, -1], count[:, -1]), axis=1)
+        return level, state
+
+    def normalise(self, frames: FloatArray, level: Levels) -> FloatArray:
+        """Put ``frames`` as :meth:`track` takes them in relation to the ``level`` that it gives for them."""
         shifted = frames - level[:, :, None].astype(np.float32)
-        return np.maximum(shifted + np.float32(self.config.floor), 0.0) / np.float32(self.config.scale), state
+        normalised: FloatArray = np.maximum(shifted + np.float32(self.config.floor), 0.0) / np.float32(
+            self.config.scale
+        )
+        return normalised
+
+    def __call__(self, frames: FloatArray, state: LevelState) -> tuple[FloatArray, LevelState]:
+        """Normalise ``frames`` and return them with the next state; see :meth:`track`."""
+        level, state = self.track(frames, state)
+        return self.normalise(frames, level), state

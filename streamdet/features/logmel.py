@@ -22,6 +22,9 @@ FloatArray = npt.NDArray[np.float32]
 # meets it and gain stays a pure offset of the features.
 POWER_FLOOR = 1e-14
 
+SPECTRUM_WINDOW = 320  # samples; a frame of the spectrum ends where its log-mel frame does
+SPECTRUM_BINS = SPECTRUM_WINDOW // 2 + 1
+
 # What is transformed at a time: what lies between samples and features of more would not fit a core's cache.
 STREAMS, FRAMES = 4, 32
 # Bands of one matrix product. With FRAMES it keeps products so small (2**18 multiplications) that OpenBLAS does not
@@ -36,7 +39,8 @@ class FrontEndConfig:
     ``rate`` is in Hz; ``window``, ``hop`` and ``fft`` in samples; ``low`` and ``high`` in Hz; ``hop_frames`` is the
     number of frames of one streaming hop. ``level_seconds`` is the time constant of the level tracker and ``floor``
     and ``scale`` its clipping (nats below the running level) and divisor, see :class:`streamdet.features.LevelNorm`.
-    ``bands`` says on which scale the bands are spaced equally.
+    ``bands`` says on which scale the bands are spaced equally; ``spectrum`` whether the compressed complex spectrum
+    follows them in each frame, see :class:`streamdet.features.Spectrum`.
     """
 
     rate: int = 16_000
@@ -51,6 +55,12 @@ class FrontEndConfig:
     floor: float = 12.0
     scale: float = 4.0
     bands: Literal["mel", "linear"] = "mel"
+    spectrum: bool = False
+
+    @property
+    def values(self) -> int:
+        """Numbers of one frame: the bands, then the parts of the spectrum if there is one."""
+        return self.mels + (2 * SPECTRUM_BINS if self.spectrum else 0)
 
     @property
     def hop_samples(self) -> int:
@@ -63,9 +73,10 @@ class FrontEndConfig:
         return self.hop_samples / self.rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``bands`` only where they are not mel bands, as files from before it was there."""
+        """Plain values for JSON; ``bands`` and ``spectrum`` only if not the default, as files from before they were."""
         values = dataclasses.asdict(self)
-        return values if self.bands != "mel" else {k: v for k, v in values.items() if k != "bands"}
+        usual = {"bands": "mel", "spectrum": False}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
 
 def mel_filters(config: FrontEndConfig) -> FloatArray:

@@ -31,7 +31,7 @@ class SlotFrontEnd:
         """Advance ``slots`` (distinct, ``[n]``) by ``samples`` (float32 ``[n, k]``).
 
         Returns:
-            Features ``[n, frames, mels]`` and gains ``[n]``, see :meth:`streamdet.features.FrontEnd.gain`.
+            Features ``[n, frames, values]`` and gains ``[n]``, see :meth:`streamdet.features.FrontEnd.gain`.
         """
         features, state = self._front_end(samples, FrontEndState(self._context[slots], self._level[slots]))
         self._context[slots], self._level[slots] = state.context, state.level

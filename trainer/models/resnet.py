@@ -122,7 +122,7 @@ class CausalResNet(nn.Module):
         Raises:
             ModelError: the file cannot be read or holds something else.
         """
-        stored = _stored(path)
+        stored = read_checkpoint(path)
         try:
             network = cls(**stored["network"])
             network.load_state_dict(stored["weights"])
@@ -149,17 +149,18 @@ class CausalResNet(nn.Module):
             ``(columns, embedding)``: float32 ``[N, T / 32, 2]``, log-odds of spoof and log attention weight within
             ±6; and float32 ``[N, T / 32, D]``.
         """
-        return self._run(features, Timeline(None, causal=self.causal))
+        return self.run(features, Timeline(None, causal=self.causal))
 
     def stream(self, features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Score the next ``32 k`` frames; ``states`` come from :meth:`initial_states` or the call before."""
         if not self.causal:
             raise ValueError("only a causal network can stream")
         time = Timeline(states)
-        columns, _ = self._run(features, time)
+        columns, _ = self.run(features, time)
         return columns, time.next_states
 
-    def _run(self, features: Tensor, time: Timeline) -> tuple[Tensor, Tensor]:
+    def run(self, features: Tensor, time: Timeline) -> tuple[Tensor, Tensor]:
+        """Score what follows on the past that ``time`` supplies; see :meth:`forward`."""
         if features.shape[1] % STRIDE:
             raise ValueError(f"the number of frames must be a multiple of {STRIDE}, not {features.shape[1]}")
         x = functional.relu(self.stem(features.unsqueeze(1), time))
@@ -201,14 +202,19 @@ def front_end_of(path: Path) -> FrontEndConfig:
     Raises:
         ModelError: the file cannot be read or holds something else.
     """
-    stored = _stored(path)
+    stored = read_checkpoint(path)
     try:
         return FrontEndConfig(**stored.get("front_end", {"mels": stored["network"]["mels"]}))
     except (KeyError, TypeError) as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :meth:`CausalResNet.checkpoint` gave and what was added to it.
+
+    Raises:
+        ModelError: the file cannot be read or holds something else.
+    """
     try:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:

@@ -19,9 +19,9 @@ from streamdet.voice import Hop
 class Heard:
     """One hop of one stream with everything that was made of it; arrays are shared, so nobody may write to them.
 
-    ``features`` are float32 ``[hop_frames, mels]``, the bands as the network saw them, made by ``front_end``; None where
-    the whole hop was lost, or skipped under overload (its samples are there all the same). ``judged`` is how its stream is judged
-    at this hop: the same object until a reload changes it.
+    ``features`` are float32 ``[hop_frames, mels]``, the bands as the network saw them, of by ``front_end``; None where
+    the whole hop was lost, or skipped under overload (its samples are there all the same). ``judged`` is how its stream
+    is judged at this hop: the same object until a reload changes it.
     """
 
     stream: str

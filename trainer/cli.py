@@ -19,6 +19,7 @@ from streamdet.errors import ModelError, StreamdetError
 from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
 from trainer import fit as fitting
+from trainer import fuse as fusing
 from trainer.augment import RATE, Bank, WaveAugment, coloured
 from trainer.bench import write_models
 from trainer.calibrate import augmented, operating_point
@@ -38,16 +39,18 @@ from trainer.data.synth.cli import app as data_app
 from trainer.evaluate import evaluate as judge_scores
 from trainer.evaluate import worst
 from trainer.export import Precision, export_model
+from trainer.models.fused import FusedNet
 from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
 from trainer.outputs import model_writable, output, picture, reason
-from trainer.place import Amp, Device, launched
+from trainer.place import Amp, Device, Place, choose_device, choose_half, launched
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
 from trainer.shape import FrameAugment
 from trainer.stamp import restamp
 from trainer.streams.cli import stream_eval
 from trainer.twin import Twin, agreement
+from trainer.validation import Validation
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -289,7 +292,7 @@ def fit(
     fitting.fit(task, _report)
 
 
-def _fresh(clips: list[Clip], augment: WaveAugment, front_end: FrontEndConfig | None) -> Fresh:
+def _fresh(clips: list[Clip], augment: WaveAugment | None, front_end: FrontEndConfig | None) -> Fresh:
     """Hear all recordings once and list those that cannot be read."""
     store = Fresh(clips, augment, front_end or FrontEndConfig())
     with _stage("hearing all recordings", len(clips)) as advance:
@@ -390,6 +393,70 @@ def merge(
     network = join_networks([CausalResNet.from_checkpoint(path) for path in checkpoints])
     fitting.save(out, {**network.checkpoint(), "front_end": front_ends[0].to_dict()})
     typer.echo(f"{out}: width {network.settings['width']}")
+
+
+@app.command()
+def fuse(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="best.pt or average.pt of a run.")],
+    manifests: Manifests,
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.", callback=output)],
+    noise: Noise = None,
+    pieces: Annotated[int, typer.Option(min=64, help="Distorted pieces of training clips to learn from.")] = 12_000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 256 pieces.")] = 1_500,
+    members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged.")] = 4,
+    hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head.")] = 128,
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears the phase in the sum of both.")
+    ] = 0.6,
+    exclude_family: WithoutFamily = None,
+    exclude_source: WithoutSource = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make pieces ahead.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Put a network that hears the phase beside a trained one: better, and some ten times the work.
+
+    Its convolutions are those of Distill-MOS and stay as they are; a head is fitted on what they say of the training
+    clips, minutes on two cores. The val split weighs both and says what is gained. `trainer export` takes the result as
+    it takes any other.
+
+    Use it so:
+
+    `trainer fuse run/best.pt corpus/manifest.csv --noise corpus/noise --out fused.pt`
+
+    `trainer fuse run/best.pt corpus/manifest.csv --pieces 2000 --share 0.5 --out quick.pt`
+    """
+    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
+    config = fusing.FuseConfig(pieces=pieces, steps=steps, members=members, hidden=hidden, share=share, seed=seed)
+    resnet, front_end = CausalResNet.from_checkpoint(checkpoint), replace(front_end_of(checkpoint), spectrum=True)
+    if not resnet.causal:
+        raise ModelError(f"{checkpoint}: padded at both ends; only a causal network can be fused")
+    spectral = fusing.fresh_spectral(members * hidden)
+    found = choose_device(cast(Device, device))
+    place = Place(found, choose_half(cast(Amp, amp), found))
+    chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
+    listed = read_manifests(manifests)
+    clips = _chosen([c for c in listed if c.split == "train"], chosen)
+    bank = load_bank(noise, clips)
+    store = _fresh(clips, None, front_end)
+    with _stage("hearing the validation clips", 1) as advance:
+        val = Validation([c for c in listed if c.split == "val"], front_end)
+        advance()
+    _list_skipped(val.skipped)
+    drawn = fusing.draw(store, chosen, config)
+    heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
+    both = FusedNet(resnet, spectral).to(place.device)
+    with _stage("hearing pieces", len(drawn)) as advance:
+        lessons = fusing.hear(both, heard, FrontEnd(front_end), place=place, workers=workers, advance=advance)
+    with _stage("fitting the head", steps) as advance:
+        fusing.fit_head(both.cpu().spectral, lessons, config, advance)
+    figures = fusing.weigh(both.to(place.device), val, share, place)
+    for name, one in (("alone", figures.alone), ("the phase", figures.spectral), ("fused", figures.fused)):
+        typer.echo(f"{name:10} " + "  ".join(f"{k} {v:.4f}" for k, v in one.items()))
+    fitting.save(out, {**both.cpu().checkpoint(), "front_end": front_end.to_dict()})
+    typer.echo(f"{out}")
 
 
 @app.command()

@@ -71,6 +71,10 @@ class Teacher:
             raise DependencyError(f"{path}: not the weights that are known: {INSTALL} ({error})") from error
         self._network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def convolutions(self) -> list[nn.Conv2d]:
+        """Its layers, in order."""
+        return [layer for layer in self._network if isinstance(layer, nn.Conv2d)]
+
     def describe(self, samples: FloatArray) -> FloatArray:
         """``[clips, SAMPLES]`` of sound, float32 at 16 kHz, to ``[clips, 2048]``, float32."""
         peak = np.abs(samples).max(axis=1, keepdims=True) + 1e-8

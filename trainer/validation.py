@@ -64,7 +64,11 @@ class Validation:
 
     def figures(self, network: Network, *, place: Place = CPU) -> dict[str, float]:
         """EER and AUC, balanced over families and sources and plain, and the mean over groups."""
-        scores, weights = self.scores(network, place=place), stratum_weights(self.strata)
+        return self.judged(self.scores(network, place=place))
+
+    def judged(self, scores: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Figures of ``scores``, one a clip; see :meth:`figures`."""
+        weights = stratum_weights(self.strata)
         return {
             "group_eer": mean_group_eer(scores, self.labels, self.strata),
             "eer": eer(scores, self.labels, weights),

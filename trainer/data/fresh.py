@@ -36,7 +36,7 @@ class Fresh:
         self.folder = "the recordings"  # where messages say that entries are
         self.entries: list[Entry] = []
         self.skipped: dict[str, str] = {}
-        self._clips = {clip.id: clip for clip in clips}
+        self.clips = {clip.id: clip for clip in clips}
         self._augment = augment
         self._samples = int(seconds * config.rate)
         self._logmel = LogMel(config)
@@ -50,10 +50,10 @@ class Fresh:
         labels = Labels()
         for clip, samples in read_clips(self._told(progress), self.skipped, self.config.rate):
             labels.check(clip, samples)
-        self._clips = {name: clip for name, clip in self._clips.items() if name not in self.skipped}
+        self.clips = {name: clip for name, clip in self.clips.items() if name not in self.skipped}
 
     def _told(self, progress: Callable[[], None]) -> Iterator[Clip]:
-        for clip in self._clips.values():
+        for clip in self.clips.values():
             yield clip
             progress()
 
@@ -62,12 +62,12 @@ class Fresh:
         if self.entries:
             return 0
         nothing = np.empty((0, self.config.mels), np.float16)
-        self.entries = [Entry(c.id, c.label, c.stratum, c.source, c.parent, nothing) for c in self._clips.values()]
+        self.entries = [Entry(c.id, c.label, c.stratum, c.source, c.parent, nothing) for c in self.clips.values()]
         return len(self.entries)
 
     def drawn(self, entries: Sequence[Entry], rng: Rng) -> list[Entry]:
         """Give ``entries`` frames; what they are depends on ``rng`` and the clips alone."""
-        return [replace(entry, frames=self._frames(self._clips[entry.clip], rng)) for entry in entries]
+        return [replace(entry, frames=self._frames(self.clips[entry.clip], rng)) for entry in entries]
 
     def _frames(self, clip: Clip, rng: Rng) -> HalfArray:
         piece = piece_of(read_audio(clip.path, self.config.rate), self._samples, self._augment, rng)

@@ -9,6 +9,7 @@ Made causal they pad time on the left alone. Mean and standard deviation of thei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -58,6 +59,16 @@ class SpectralNet(nn.Module):
         self.hidden = nn.Linear(2 * self.outputs, hidden)
         self.head = nn.Linear(hidden, 1)
 
+    @torch.no_grad()
+    def adopt(self, convolutions: Sequence[nn.Conv2d]) -> None:
+        """Take the weights of convolutions over (frequency, time), the axes of which lie the other way here."""
+        for layer, source in zip(self.layers, convolutions, strict=True):
+            assert isinstance(layer, SpectralConv)
+            assert layer.conv.bias is not None
+            assert source.bias is not None
+            layer.conv.weight.copy_(source.weight.transpose(2, 3))
+            layer.conv.bias.copy_(source.bias)
+
     @staticmethod
     def bands() -> list[int]:
         """Numbers of bands before each convolution and after the last."""
@@ -80,7 +91,7 @@ class SpectralNet(nn.Module):
 
     def columns(self, spectrum: Tensor, time: Timeline) -> Tensor:
         """``[N, T, 322]`` to the means of the outputs and of their squares in each column, ``[N, T / 32, 2048]``."""
-        x = torch.stack(spectrum.split(SPECTRUM_BINS, dim=2), dim=1)
+        x = torch.stack(spectrum.chunk(2, dim=2), dim=1)
         for layer in self.layers:
             x = functional.leaky_relu(layer(x, time), SLOPE)
         outputs = x.float().transpose(1, 2).flatten(2)
@@ -93,7 +104,11 @@ class SpectralNet(nn.Module):
         sums = time.extend(counted, MEMORY - 1).squeeze(1).unfold(1, MEMORY, 1).sum(3)
         mean, square = (sums[:, :, :-1] / sums[:, :, -1:]).chunk(2, dim=2)
         deviation = (square - mean.square()).clamp(min=1e-6).sqrt()
-        return ((torch.cat((mean, deviation), dim=2) - self.centre) / self.spread).clamp(-LIMIT, LIMIT)
+        return self.normalised(torch.cat((mean, deviation), dim=2))
+
+    def normalised(self, moments: Tensor) -> Tensor:
+        """Moments ``[…, 2048]`` in deviations from what is usual, within ±6."""
+        return ((moments - self.centre) / self.spread).clamp(-LIMIT, LIMIT)
 
     def decide(self, moments: Tensor) -> Tensor:
         """Moments ``[…, 2048]`` to log-odds ``[…]``."""

@@ -1,0 +1,295 @@
+"""Puts a network that hears the phase beside a trained one: fits its head, and weighs what both say.
+
+The convolutions are those of Distill-MOS (:mod:`trainer.models.spectral`) and stay as they are, so they hear each piece
+of the training clips once, and the head is fitted on what they said: some minutes on two cores instead of days. Where
+in a piece the head looks is drawn by the trained network's attention, as that weighs the columns when both are run.
+Small networks that are fitted apart and averaged (L. Hansen and P. Salamon, "Neural Network Ensembles", 1990) make one
+hidden layer; pairs are mixed (H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from streamdet.features import FrontEnd, FrontEndConfig
+from streamdet.features.logmel import FloatArray
+from trainer.augment import WaveAugment
+from trainer.data.audio import read_audio
+from trainer.data.build import piece_of, variant_rng
+from trainer.data.errors import DataError
+from trainer.data.feed import Selection
+from trainer.data.fresh import Fresh
+from trainer.data.manifest import Clip
+from trainer.data.sampler import BalancedSampler
+from trainer.fit import schedule
+from trainer.models.fused import FusedNet
+from trainer.models.resnet import Timeline, pool
+from trainer.models.spectral import SpectralNet
+from trainer.place import Place
+from trainer.teacher import Teacher
+from trainer.validation import Validation
+
+ROWS = 16  # pieces a call of the convolutions
+DRAWN = 64  # clips of one draw, which is balanced in itself
+LEAST = 1e-4  # spread of a moment
+
+Said = npt.NDArray[np.float16]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseConfig:
+    """How a head is fitted.
+
+    ``columns`` is the length of a piece in columns of 0.32 s, ``window`` that of what one example's moments are over.
+    ``members`` networks of ``hidden`` units each are averaged. ``share`` is the second network's in the sum of both
+    log-odds, each divided by its deviation on the validation clips.
+    """
+
+    pieces: int = 12_000
+    columns: int = 13
+    window: int = 4
+    members: int = 4
+    hidden: int = 128
+    steps: int = 1_500
+    batch: int = 256
+    rate: float = 1e-3
+    decay: float = 0.3
+    dropout: float = 0.5
+    smoothing: float = 0.1
+    share: float = 0.6
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Lessons:
+    """What both networks made of ``n`` pieces.
+
+    ``columns`` are float16 ``[n, columns, 2048]`` of :meth:`SpectralNet.columns`, ``attention`` the other's log
+    weights ``[n, columns]``; of each piece the first ``counts`` columns are sound.
+    """
+
+    columns: Said
+    attention: FloatArray
+    counts: npt.NDArray[np.intp]
+    labels: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Validation figures of the trained network, of the new one, and of both."""
+
+    alone: dict[str, float]
+    spectral: dict[str, float]
+    fused: dict[str, float]
+
+
+def draw(store: Fresh, selection: Selection, config: FuseConfig) -> list[Clip]:
+    """Draw the clips that pieces are taken of, balanced as the batches of a run are.
+
+    Raises:
+        DataError: one of the classes is missing.
+    """
+    store.refresh()
+    if len({entry.label for entry in store.entries}) < 2:
+        raise DataError("training needs human and synthetic clips that can be read and are not excluded")
+    sampler = BalancedSampler(
+        store.entries,
+        exponent=selection.exponent,
+        cap=selection.cap,
+        matched=selection.matched,
+        copies=selection.copies,
+    )
+    rng, clips = np.random.default_rng(config.seed), store.clips
+    batches = [sampler.draw(rng, min(DRAWN, config.pieces - n)) for n in range(0, config.pieces, DRAWN)]
+    return [clips[store.entries[at].clip] for batch in batches for at in batch]
+
+
+class Pieces(Dataset[tuple[FloatArray, int]]):
+    """Piece ``n`` is one of ``clips[n]``, distorted: ``(samples, columns that are sound)``, padded with zeros.
+
+    It depends on the seed, ``n`` and the clip alone, whoever makes it.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        augment: WaveAugment | None,
+        config: FrontEndConfig,
+        *,
+        columns: int,
+        seed: int,
+    ) -> None:
+        self.clips, self._augment, self._config = clips, augment, config
+        self._columns, self._seed = columns, seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, number: int) -> tuple[FloatArray, int]:
+        clip, hop = self.clips[number], self._config.hop_samples
+        samples = np.zeros(self._columns * hop, np.float32)
+        rng = variant_rng(self._seed, clip.id, number)
+        piece = piece_of(read_audio(clip.path, self._config.rate), len(samples), self._augment, rng)[: len(samples)]
+        samples[: len(piece)] = piece
+        return samples, min(self._columns, max(1, round(len(piece) / hop)))
+
+
+def fresh_spectral(hidden: int) -> SpectralNet:
+    """Give the network that hears the phase its convolutions; its head knows nothing yet.
+
+    Raises:
+        DependencyError: the weights of the convolutions are not installed.
+    """
+    network = SpectralNet(hidden)
+    network.adopt(Teacher().convolutions())
+    return network.eval()
+
+
+@torch.inference_mode()
+def hear(
+    network: FusedNet,
+    pieces: Pieces,
+    front_end: FrontEnd,
+    *,
+    place: Place,
+    workers: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Lessons:
+    """Let both networks hear ``pieces``; ``workers`` processes make pieces ahead."""
+    network.eval()
+    columns: list[Said] = []
+    attention: list[FloatArray] = []
+    counts: list[int] = []
+    loader = DataLoader(pieces, batch_size=ROWS, num_workers=workers, collate_fn=list, persistent_workers=False)
+    for batch in loader:
+        samples = np.stack([piece for piece, _ in batch])
+        features = torch.from_numpy(front_end(samples, front_end.start(len(samples)))[0]).to(place.device)
+        bands, spectrum = features[:, :, : network.mels], features[:, :, network.mels :]
+        with place.autocast():
+            attention.append(network.resnet(bands)[0][:, :, 1].float().cpu().numpy())
+            columns.append(network.spectral.columns(spectrum, Timeline(None)).half().cpu().numpy())
+        counts += [count for _, count in batch]
+        for _ in batch:
+            advance()
+    labels = np.array([clip.label for clip in pieces.clips], np.float32)
+    return Lessons(np.concatenate(columns), np.concatenate(attention), np.array(counts, np.intp), labels)
+
+
+def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.random.Generator) -> FloatArray:
+    """Moments ``[rows, 2048]`` over ``window`` columns of each piece, where attention says: as the network has them."""
+    sums = np.empty((len(rows), lessons.columns.shape[2]), np.float32)
+    for at, row in enumerate(rows):
+        ends = np.arange(min(window, lessons.counts[row]), lessons.counts[row] + 1)
+        weight = np.exp(lessons.attention[row, ends - 1].astype(np.float64))
+        end = int(rng.choice(ends, p=weight / weight.sum()))
+        sums[at] = lessons.columns[row, max(0, end - window) : end].mean(axis=0, dtype=np.float32)
+    mean, square = np.split(sums, 2, axis=1)
+    moments: FloatArray = np.concatenate((mean, np.sqrt(np.maximum(square - mean * mean, 1e-6))), axis=1)
+    return moments
+
+
+def fit_head(
+    spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None] = lambda: None
+) -> None:
+    """Fit the head of ``spectral``, which has ``members * hidden`` units, on what was heard."""
+    rng, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+    everything = np.arange(len(lessons.counts))
+    usual = examples(lessons, rng.choice(everything, min(6_000, len(everything)), replace=False), config.window, rng)
+    spectral.centre.copy_(torch.from_numpy(usual.mean(axis=0)))
+    spectral.spread.copy_(torch.from_numpy(usual.std(axis=0) + LEAST))
+    members = [_Member(2 * spectral.outputs, config) for _ in range(config.members)]
+    averages = [_Member(2 * spectral.outputs, config).eval() for _ in members]
+    for member, average in zip(members, averages, strict=True):
+        member.reset(generator)
+        average.load_state_dict(member.state_dict())
+    weights = [weight for member in members for weight in member.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=config.rate, weight_decay=config.decay)
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate * schedule(step / config.steps)
+        rows = rng.integers(len(everything), size=config.batch)
+        moments = spectral.normalised(torch.from_numpy(examples(lessons, rows, config.window, rng)))
+        loss = sum((_mixed_loss(m, moments, lessons.labels[rows], config, generator) for m in members), torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            for member, average in zip(members, averages, strict=True):
+                for now, mean in zip(member.parameters(), average.parameters(), strict=True):
+                    mean.lerp_(now, 0.01)
+        advance()
+    _join(spectral, averages)
+
+
+class _Member(nn.Module):
+    """One of the networks whose mean is the head."""
+
+    def __init__(self, inputs: int, config: FuseConfig) -> None:
+        super().__init__()
+        self.before, self.after = nn.Dropout(config.dropout), nn.Dropout(config.dropout)
+        self.hidden, self.head = nn.Linear(inputs, config.hidden), nn.Linear(config.hidden, 1)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights as torch does, from ``generator``."""
+        for layer in (self.hidden, self.head):
+            bound = layer.in_features**-0.5
+            for parameter in (layer.weight, layer.bias):
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """Log-odds of ``[n, 2048]``."""
+        result: Tensor = self.head(self.after(functional.relu(self.hidden(self.before(moments)))))
+        return result.squeeze(1)
+
+
+def _mixed_loss(
+    member: _Member, moments: Tensor, labels: FloatArray, config: FuseConfig, generator: torch.Generator
+) -> Tensor:
+    """Cross-entropy of pairs of examples, mixed in all proportions alike."""
+    smooth = torch.from_numpy(labels) * (1 - config.smoothing) + config.smoothing / 2
+    part = torch.rand(len(moments), generator=generator)
+    other = torch.randperm(len(moments), generator=generator)
+    mixed = torch.lerp(moments[other], moments, part[:, None])
+    return functional.binary_cross_entropy_with_logits(member(mixed), torch.lerp(smooth[other], smooth, part))
+
+
+@torch.no_grad()
+def _join(spectral: SpectralNet, members: Sequence[_Member]) -> None:
+    spectral.hidden.weight.copy_(torch.cat([m.hidden.weight for m in members]))
+    spectral.hidden.bias.copy_(torch.cat([m.hidden.bias for m in members]))
+    spectral.head.weight.copy_(torch.cat([m.head.weight for m in members], dim=1) / len(members))
+    spectral.head.bias.copy_(torch.stack([m.head.bias for m in members]).mean(dim=0))
+
+
+def weigh(network: FusedNet, val: Validation, share: float, place: Place) -> Figures:
+    """Set the shares of ``network`` by the deviations of both log-odds on the validation clips, and judge it there."""
+    ours, theirs = _opinions(network, val, place)
+    first, second = (1.0 - share) / ours.std(), share / theirs.std()
+    offset = -first * ours.mean() - second * theirs.mean()
+    network.shares.copy_(torch.tensor([first, second, offset], device=network.shares.device))
+    return Figures(val.judged(ours), val.judged(theirs), val.judged(first * ours + second * theirs + offset))
+
+
+@torch.inference_mode()
+def _opinions(network: FusedNet, val: Validation, place: Place) -> tuple[Scores, Scores]:
+    """Log-odds of the validation clips by the ResNet, and by the network that hears the phase, with one attention."""
+    network = network.to(place.device).eval()
+    ours, theirs = [], []
+    for begin in range(0, len(val.features), ROWS):
+        features = torch.from_numpy(val.features[begin : begin + ROWS]).to(place.device)
+        mask = torch.from_numpy(val.mask[begin : begin + ROWS]).to(place.device)
+        with place.autocast():
+            columns, _ = network.resnet(features[:, :, : network.mels])
+            other = network.spectral(features[:, :, network.mels :], Timeline(None))
+        ours.append(pool(columns, mask).cpu())
+        theirs.append(pool(torch.stack((other, columns[:, :, 1]), dim=2), mask).cpu())
+    return torch.cat(ours).double().numpy(), torch.cat(theirs).double().numpy()

@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamdet.bundled import find_model
 from streamdet.config import Config, StreamSection
 from streamdet.decide.alarm import AlarmConfig
 from streamdet.decide.calibrate import Platt, log_odds
@@ -32,15 +32,9 @@ from streamdet.store.upkeep import Limits
 if TYPE_CHECKING:
     from streamdet.evidence.part import EvidencePart
 
-BUNDLED_MODEL = "streamdet.onnx"
 RING_SECONDS = 20.0  # kept where nobody asks for more: 1.3 MB a stream, and the longest stall that loses nothing
 STORE_FILE = "events.db"
 SERVICE_STATE = "/var/lib/streamdet"
-
-
-def bundled_model() -> Path:
-    """Path of the model that comes with the package."""
-    return Path(str(resources.files("streamdet") / "models" / BUNDLED_MODEL))
 
 
 def choose_engine(config: Config) -> Option:
@@ -50,7 +44,7 @@ def choose_engine(config: Config) -> Option:
         ModelError: the model is missing, damaged, or does not fit this version.
         DependencyError: the configured engine cannot run it here.
     """
-    info = read_model(config.model or bundled_model())[1]
+    info = read_model(find_model(config.model))[1]
     return choose(config.engine, find_options(info, batch=config.batch))
 
 
@@ -60,7 +54,7 @@ def load_engine(config: Config) -> Engine:
     Raises:
         ModelError, DependencyError: as :func:`choose_engine`, or no plan can be made of it.
     """
-    path, chosen = config.model or bundled_model(), choose_engine(config)
+    path, chosen = find_model(config.model), choose_engine(config)
     if chosen.name != "tensorrt":
         return OnnxEngine(path, max_batch=config.batch, name=chosen.name)
     from streamdet.engine.tensorrt import TensorRTEngine  # noqa: PLC0415  not where no GPU is

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from streamdet import config as configuration
-from streamdet.assembly import bundled_model
+from streamdet.bundled import find_model
 from streamdet.config import DEFAULT_ENDPOINT, Config
 from streamdet.errors import ConfigError, StreamdetError
 from streamdet.logs import set_up_logs
@@ -38,7 +38,8 @@ evidence_app.add_typer(signing_app, name="key")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and list the keys of who may subscribe.")
 app.add_typer(keys_app, name="keys")
 
-ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="Model file; the bundled one by default.")]
+WHICH_MODEL = "Model file, or one in the package: streamdet (the default), or edge for many streams."
+ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help=WHICH_MODEL)]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's SQLite file; a service's by default.")]
 KeysOption = Annotated[Path, typer.Option("--dir", help="Key directory.")]
 EvidenceOption = Annotated[Path | None, typer.Option("--dir", help="Folder of recordings; a service's by default.")]
@@ -597,7 +598,8 @@ def schema() -> None:
 def bench(
     context: typer.Context,
     model: Annotated[
-        list[Path] | None, typer.Option("--model", "-m", help="Model file, the bundled one by default; repeatable.")
+        list[Path] | None,
+        typer.Option("--model", "-m", help=f"{WHICH_MODEL} Repeatable."),
     ] = None,
     streams: Annotated[
         list[int] | None, typer.Option(min=1, help="Streams at once; repeatable; 1, 8, 32 and 128 by default.")
@@ -652,9 +654,14 @@ def bench(
         return
     if engine is not None:
         sizes = streams or ((32, 128, 512, 2048, 8192) if engine == "tensorrt" else (1, 8, 32, 128))
-        measure_engine_and_show(model[0] if model else bundled_model(), engine, sizes, as_json=as_json, plot=plot)
+        measure_engine_and_show(find_model(model[0] if model else None), engine, sizes, as_json=as_json, plot=plot)
         return
-    chosen = Settings(tuple(model or [bundled_model()]), tuple(streams or (1, 8, 32, 128)), block_ms=block, peers=peers)
+    chosen = Settings(
+        tuple(find_model(one) for one in model) if model else (find_model(None),),
+        tuple(streams or (1, 8, 32, 128)),
+        block_ms=block,
+        peers=peers,
+    )
     plan = Plan(chosen, rounds=rounds, live_seconds=live, throughput=not live_only)
     run_and_show(plan.quickly() if quick else plan, as_json=as_json, plot=plot)
 
@@ -675,7 +682,7 @@ def engine_list(
     """
     from streamdet.commands.engine import run_engine_list
 
-    run_engine_list(model or bundled_model(), batch, as_json=as_json)
+    run_engine_list(find_model(model), batch, as_json=as_json)
 
 
 @engine_app.command("build")
@@ -698,7 +705,12 @@ def engine_build(
 
 @model_app.command("info")
 def model_info(
-    path: Annotated[Path | None, typer.Argument(help="Model file; the bundled one by default.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Model file, or `edge`, the bundled one for many streams; default: the bundled `streamdet`."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model file says of itself: front end, calibration, thresholds, figures, digest.
@@ -711,7 +723,7 @@ def model_info(
     """
     from streamdet.commands.model import run_model_info
 
-    run_model_info(path or bundled_model(), as_json=as_json)
+    run_model_info(find_model(path), as_json=as_json)
 
 
 def _settings(path: Path | None, **overrides: Any) -> Config:

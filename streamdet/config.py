@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from streamdet.bundled import find_model
 from streamdet.engine.choice import EngineName
 from streamdet.errors import ConfigError
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5560"
+ModelPath = Annotated[Path, AfterValidator(find_model)]
 
 
 class Section(BaseModel):
@@ -53,7 +55,7 @@ class AlarmSection(Section):
 class ShadowSection(Section):
     """``[shadow]``: a second model that is scored and compared, and never alarms; see docs/operation.md."""
 
-    model: Path | None = Field(None, description="Model file; no shadow where absent")
+    model: ModelPath | None = Field(None, description="Model file, or `edge` or `streamdet`; no shadow where absent")
     every: float = Field(300.0, ge=1.0, le=86_400.0, description="Seconds between two events with what was found")
 
 
@@ -212,7 +214,10 @@ class NotifySection(Section):
 class Config(Section):
     """The whole file."""
 
-    model: Path | None = Field(None, description="Model file; the bundled one where absent")
+    model: ModelPath | None = Field(
+        None,
+        description="Model file, or one in the package: `streamdet` (the default) or, for many streams, `edge`",
+    )
     publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
     operating_point: str = Field("default", description="Named set of thresholds of the model file")
     engine: EngineName = Field("auto", description="What runs the network; auto takes the fastest that is ready")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamdet.assembly import bundled_model
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.engine.modelfile import read_model
 from streamdet.scan import Scanner

@@ -31,7 +31,7 @@ class HalfGraph(FloatGraph):
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Add a constant tensor, the layers' weights and biases in half precision."""
-        dense = name.startswith(("head.", "spectral."))
+        dense = name.startswith(("head.", "hidden.", "opinion."))
         of_layer = dtype is np.float32 and name.endswith((".weight", ".bias")) and not dense
         return super().constant(name, value, np.float16 if of_layer else dtype)
 

@@ -31,7 +31,8 @@ from streamdet.features.logmel import SPECTRUM_BINS
 from trainer.models.fused import FusedNet
 from trainer.models.load import Network
 from trainer.models.resnet import MAX_LOG_WEIGHT, STRIDE, BasicBlock, CausalResNet, ConvNorm
-from trainer.models.spectral import FRAMES, LIMIT, MEMORY, SLOPE, SpectralConv, SpectralNet
+from trainer.models.spectral import SLOPE, SpectralConv, SpectralNet
+from trainer.opinion import opinion
 
 OPSET = 17
 IR_VERSION = 8  # of opset 17: any ONNX Runtime that streamdet allows reads it
@@ -124,14 +125,14 @@ class Graph:
     def __init__(self, network: Network, time: int, state_type: int) -> None:
         self._network = network
         self._resnet = network.resnet if isinstance(network, FusedNet) else network
-        self._spectral = network.spectral if isinstance(network, FusedNet) else None
+        self._fused = network if isinstance(network, FusedNet) else None
         self._time = time
         self._state_type = state_type
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        values = network.mels + (0 if self._spectral is None else 2 * SPECTRUM_BINS)
+        values = network.mels + (0 if self._fused is None else 2 * SPECTRUM_BINS)
         self._declare(self._inputs, "features", TensorProto.FLOAT, STRIDE, values)
         self._declare(self._outputs, "column", TensorProto.FLOAT, 2)
 
@@ -150,80 +151,37 @@ class Graph:
         """Join the next state to the left of ``x`` and output its last ``frames`` for the call after."""
         channels, past, bands = self._network.state_shapes()[len(self._inputs) - 1]
         shape = (channels, past, bands) if self._time == 2 else (past, bands, channels)
-        return self._join(x, frames, self._time, self._state_type, shape)
+        return self.join(x, frames, self._time, self._state_type, shape)
 
-    def _join(self, x: str, frames: int, axis: int, dtype: int, shape: tuple[int, ...]) -> str:
+    def join(self, x: str, frames: int, axis: int, dtype: int, shape: tuple[int, ...]) -> str:
+        """Do what :meth:`remember` does, with a state of this type and shape."""
         index = len(self._inputs) - 1
         state, following = f"state_{index:02d}", f"next_{index:02d}"
         self._declare(self._inputs, state, dtype, *shape)
         self._declare(self._outputs, following, dtype, *shape)
         joined = self.node("Concat", f"joined_{index:02d}", self._past(x, state), x, axis=axis)
-        self.node("Slice", following, joined, *self._span(-frames, None, axis))
+        self.node("Slice", following, joined, *self.span(-frames, None, axis))
         return joined
 
     def _past(self, x: str, state: str) -> str:  # noqa: ARG002
         """Give what stands for ``state``, the past of ``x``."""
         return state
 
-    def _span(self, begin: int, end: int | None, axis: int) -> tuple[str, str, str]:
+    def span(self, begin: int, end: int | None, axis: int) -> tuple[str, str, str]:
         """Arguments of a slice."""
         last = np.iinfo(np.int64).max if end is None else end
         edges = [self.constant(f"at_{edge}", [edge], np.int64) for edge in (begin, last)]
         return edges[0], edges[1], self.constant(f"axis_{axis}", [axis], np.int64)
 
-    def parts(self) -> tuple[str, str | None]:
-        """Features of the ResNet, and those of the network that hears the phase if there is one."""
-        if self._spectral is None:
-            return "features", None
-        mels = self._network.mels
-        bands = self.node("Slice", "features.bands", "features", *self._span(0, mels, 2))
-        return bands, self.node("Slice", "features.spectrum", "features", *self._span(mels, None, 2))
+    def bands(self) -> str:
+        """Name of the ResNet's part of the features."""
+        if self._fused is None:
+            return "features"
+        return self.node("Slice", "features.bands", "features", *self.span(0, self._network.mels, 2))
 
-    def opinion(self, x: str) -> str:
-        """Log-odds ``[batch, 1]`` of the second network, times its share, from its last outputs.
-
-        Takes ``x`` ``[batch, channel, time, band]``, float32: moments of the last ``MEMORY`` columns, hidden layer.
-        """
-        network = self._spectral
-        assert network is not None
-        square = self.node("Mul", "spectral.square", x, x)
-        frames = [FRAMES, 1]
-        means = [self.node("AveragePool", f"{v}.mean", v, kernel_shape=frames, strides=frames) for v in (x, square)]
-        both = self.node("Concat", "spectral.moments", *means, axis=1)
-        flat = self.node("Reshape", "spectral.flat", both, self.constant("row", [0, 1, -1], np.int64))
-        ones = self.node("Slice", "spectral.any", flat, *self._span(0, 1, 2))
-        nothing = self.node("Mul", "spectral.nothing", ones, self.constant("zero.float", 0.0, np.float32))
-        one = self.node("Add", "spectral.one", nothing, self.constant("one.float", 1.0, np.float32))
-        counted = self.node("Concat", "spectral.counted", flat, one, axis=2)
-        width = 2 * network.outputs
-        history = self._join(counted, MEMORY - 1, 1, TensorProto.FLOAT, (MEMORY - 1, width + 1))
-        sums = self.node("ReduceSum", "spectral.sums", history, self.constant("axis_1", [1], np.int64), keepdims=0)
-        count = self.node("Slice", "spectral.count", sums, *self._span(width, None, 1))
-        mean, power = (
-            self.node("Div", f"spectral.{name}", self.node("Slice", f"spectral.{name}.sum", sums, *span), count)
-            for name, span in (
-                ("mean", self._span(0, width // 2, 1)),
-                ("power", self._span(width // 2, width, 1)),
-            )
-        )
-        variance = self.node("Sub", "spectral.variance", power, self.node("Mul", "spectral.mean.square", mean, mean))
-        least = self.node("Max", "spectral.least", variance, self.constant("least", 1e-6, np.float32))
-        deviation = self.node("Sqrt", "spectral.deviation", least)
-        raw = self.node("Concat", "spectral.raw", mean, deviation, axis=1)
-        centre = self.constant("spectral.centre", network.centre.numpy(), np.float32)
-        spread = self.constant("spectral.spread", network.spread.numpy(), np.float32)
-        away = self.node("Div", "spectral.away", self.node("Sub", "spectral.shifted", raw, centre), spread)
-        limits = [self.constant(f"limit_{sign}", sign * LIMIT, np.float32) for sign in (-1, 1)]
-        usual = self.node("Min", "spectral.usual", self.node("Max", "spectral.bound", away, limits[0]), limits[1])
-        hidden = self.node("Relu", "spectral.hidden", self._dense("spectral.first", usual, network.hidden))
-        assert isinstance(self._network, FusedNet)
-        share = self.constant("share", self._network.shares[1].item(), np.float32)
-        return self.node("Mul", "spectral.share", self._dense("spectral.second", hidden, network.head), share)
-
-    def _dense(self, name: str, x: str, layer: nn.Linear) -> str:
-        weight = self.constant(f"{name}.weight", layer.weight.detach().numpy(), np.float32)
-        bias = self.constant(f"{name}.bias", layer.bias.detach().numpy(), np.float32)
-        return self.node("Gemm", name, x, weight, bias, transB=1)
+    def spectrum(self) -> str:
+        """Name of the rest, what the network that hears the phase is given."""
+        return self.node("Slice", "features.spectrum", "features", *self.span(self._network.mels, None, 2))
 
     def as_channels(self, spectrum: str, order: tuple[int, ...]) -> str:
         """Fold ``[batch, time, 2 * bins]`` to ``[batch, time, 2, bins]`` and transpose that."""
@@ -238,18 +196,17 @@ class Graph:
     def head(self, x: str, weight: Array, bias: Array, other: str | None = None) -> None:
         """Map the last activations, any layout, to ``column``; ``weight`` is ``[2, …]`` in the same layout.
 
-        ``other`` is what :meth:`opinion` gave, added to the log-odds.
+        ``other`` ``[batch, 2]`` is added to it.
         """
-        weight, bias = weight.reshape(2, -1), np.array(bias)
+        weight = weight.reshape(2, -1)
         if isinstance(self._network, FusedNet):
-            share, _, offset = self._network.shares.tolist()
-            weight, bias = weight * [[share], [1.0]], bias * [share, 1.0] + [offset, 0.0]
+            shares = np.array([self._network.shares[0].item(), 1.0])
+            weight, bias = weight * shares[:, None], bias * shares
         flat = self.node("Flatten", "flat", x)
         matrix = self.constant("head.weight", weight, np.float32)
         raw = self.node("Gemm", "raw", flat, matrix, self.constant("head.bias", bias, np.float32), transB=1)
         if other is not None:
-            no_weight = self.node("Mul", "other.weight", other, self.constant("zero.float", 0.0, np.float32))
-            raw = self.node("Add", "fused", raw, self.node("Concat", "other", other, no_weight, axis=1))
+            raw = self.node("Add", "fused", raw, other)
         limits = np.array([np.finfo(np.float32).max, MAX_LOG_WEIGHT], np.float32)
         above = self.node("Max", "above", raw, self.constant("lowest", -limits, np.float32))
         self.node("Min", "column", above, self.constant("highest", limits, np.float32))
@@ -273,13 +230,12 @@ class FloatGraph(Graph):
 
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
-        bands, spectrum = self.parts()
         channel = self.constant("channel", [1], np.int64)
-        x = self.last(walk(self._resnet, self, self.first(self.node("Unsqueeze", "input", bands, channel))))
+        x = self.last(walk(self._resnet, self, self.first(self.node("Unsqueeze", "input", self.bands(), channel))))
         other = None
-        if spectrum is not None and self._spectral is not None:
-            image = self.first(self.as_channels(spectrum, (0, 2, 1, 3)))
-            other = self.opinion(self.last(walk_spectral(self._spectral, self, image)))
+        if self._fused is not None:
+            image = self.first(self.as_channels(self.spectrum(), (0, 2, 1, 3)))
+            other = opinion(self, self._fused, self.last(walk_spectral(self._fused.spectral, self, image)))
         weight, bias = head_matrix(self._resnet)
         self.head(x, weight.transpose(0, 2, 1), bias, other)
         return self.finish()
@@ -343,17 +299,16 @@ class IntegerGraph(Graph):
 
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
-        bands, spectrum = self.parts()
-        flat = self.node("QuantizeLinear", "input.flat", bands, *self._q("features"))
+        flat = self.node("QuantizeLinear", "input.flat", self.bands(), *self._q("features"))
         image = self.node("Unsqueeze", "input", flat, self.constant("channel", [3], np.int64))
         x = walk(self._resnet, self, self._scaled("features", image))
         other = None
-        if spectrum is not None and self._spectral is not None:
-            parts = self.node("QuantizeLinear", "spectrum.flat", spectrum, *self._q("spectrum"))
+        if self._fused is not None:
+            parts = self.node("QuantizeLinear", "spectrum.flat", self.spectrum(), *self._q("spectrum"))
             image = self._scaled("spectrum", self.as_channels(parts, (0, 1, 3, 2)))
-            y = walk_spectral(self._spectral, self, image)
-            last = self.node("DequantizeLinear", "spectral.last", y, *self._q_of(y))
-            other = self.opinion(self.node("Transpose", "spectral.outputs", last, perm=[0, 3, 1, 2]))
+            y = walk_spectral(self._fused.spectral, self, image)
+            last = self.node("DequantizeLinear", "outputs.last", y, *self._q_of(y))
+            other = opinion(self, self._fused, self.node("Transpose", "outputs", last, perm=[0, 3, 1, 2]))
         weight, bias = head_matrix(self._resnet)
         self.head(self.node("DequantizeLinear", "last", x, *self._q_of(x)), weight, bias, other)
         return self.finish()
@@ -368,11 +323,10 @@ class IntegerGraph(Graph):
         """Whether a stream has had a column, bool ``[batch, 1, 1, 1]``: the last state counts them."""
         if "begun" not in self._made:
             counts = f"state_{len(self._network.state_shapes()) - 1:02d}"
-            assert self._spectral is not None
-            row = self.node("Slice", "begun.row", counts, *self._span(-1, None, 1))
-            count = self.node("Slice", "begun.count", row, *self._span(2 * self._spectral.outputs, None, 2))
-            flag = self.node("Greater", "begun.flag", count, self.constant("zero.float", 0.0, np.float32))
-            self._made["begun"] = self.node("Unsqueeze", "begun", flag, self.constant("channel", [3], np.int64))
+            assert self._fused is not None
+            row = self.node("Slice", "begun.row", counts, *self.span(-1, None, 2))
+            count = self.node("Slice", "begun.count", row, *self.span(2 * self._fused.spectral.outputs, None, 3))
+            self._made["begun"] = self.node("Greater", "begun", count, self.constant("nothing", 0.0, np.float32))
         return self._made["begun"]
 
     def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:

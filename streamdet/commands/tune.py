@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from streamdet.assembly import bundled_model, cusum_config, judge_config
+from streamdet.assembly import cusum_config, judge_config
+from streamdet.bundled import find_model
 from streamdet.commands.events import parse_time
 from streamdet.config import Config
 from streamdet.engine.modelfile import read_model
@@ -43,7 +44,7 @@ def run_tune(config: Config, where: Sequence[Path] | Stored, *, rate: str, write
         StoreError, SourceError, ModelError: what is asked for cannot be read.
     """
     per_hour = parse_rate(rate)
-    info = read_model(config.model or bundled_model())[1]
+    info = read_model(find_model(config.model))[1]
     if cusum_config(config, info) is not None:
         raise ConfigError(f"operating point {config.operating_point!r} accumulates evidence: tune one that does not")
     alarm = judge_config(config, info).alarm

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from streamdet.assembly import (
-    bundled_model,
     choose_engine,
     exposed,
     for_section,
@@ -21,6 +20,7 @@ from streamdet.assembly import (
     make_parts,
     store_path,
 )
+from streamdet.bundled import find_model
 from streamdet.config import Config, Section, in_words
 from streamdet.decide.calibrate import probability
 from streamdet.decide.judge import JudgeConfig
@@ -119,7 +119,7 @@ class Checker:
 
     def _check_settings(self, config: Config) -> None:
         try:
-            info = read_model(config.model or bundled_model())[1]
+            info = read_model(find_model(config.model))[1]
             self.found.model = {"name": info.name, "precision": info.precision, "digest": info.digest}
         except StreamdetError as error:
             self._error(str(error), ("model",), error.exit_code)

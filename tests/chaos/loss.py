@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from streamdet.assembly import bundled_model, judge_maker
+from streamdet.assembly import judge_maker
 from streamdet.audio.block import Block
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.decide.judge import Judge
 from streamdet.engine.modelfile import read_model

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamdet.assembly import bundled_model, judge_maker
+from streamdet.assembly import judge_maker
 from streamdet.audio.block import Block
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.decide.window import Column
 from streamdet.engine.modelfile import read_model

@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from streamdet import daemon
-from streamdet.assembly import bundled_model, judge_maker
+from streamdet.assembly import judge_maker
 from streamdet.audio.block import Block, End, Status
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time, usable_cores
 from streamdet.daemon import Listener

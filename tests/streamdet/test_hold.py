@@ -8,8 +8,9 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from streamdet.assembly import bundled_model, judge_maker
+from streamdet.assembly import judge_maker
 from streamdet.audio.block import Block, End
+from streamdet.bundled import bundled_model
 from streamdet.config import AlarmSection, Config
 from streamdet.decide.alarm import Transition
 from streamdet.engine.onnx import OnnxEngine

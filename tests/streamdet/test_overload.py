@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from streamdet import daemon
-from streamdet.assembly import bundled_model
 from streamdet.audio.block import Block, End, Status
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.daemon import Listener
 from streamdet.engine import overload

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from streamdet.assembly import bundled_model
 from streamdet.bench.engines import VOICES, _parity
+from streamdet.bundled import bundled_model
 from streamdet.engine.onnx import OnnxEngine
 from tests.streamdet.conftest import Run
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from streamdet.assembly import bundled_model
 from streamdet.bench.windows import window_network
+from streamdet.bundled import bundled_model
 from streamdet.engine.modelfile import read_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ModelError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.assembly import bundled_model
+from streamdet.bundled import bundled_model
 from streamdet.engine import choice, gpu, plans
 from streamdet.engine.choice import FASTEST_FIRST, Option, choose, find_options
 from streamdet.engine.gpu import Gpu, find_gpu

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdet.assembly import bundled_model
+from streamdet.bundled import bundled_model
 from streamdet.engine.choice import PROVIDERS
 from streamdet.engine.device import Device
 from streamdet.engine.gpu import Gpu, find_gpu

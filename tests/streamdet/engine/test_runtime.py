@@ -4,7 +4,7 @@ import ctypes
 import subprocess
 import sys
 
-from streamdet.assembly import bundled_model
+from streamdet.bundled import bundled_model
 from streamdet.engine.runtime import load_session
 
 TWICE = """

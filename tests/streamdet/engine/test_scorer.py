@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamdet.assembly import bundled_model
+from streamdet.bundled import bundled_model
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.engine.scorer import Columns, HopScorer
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.assembly import Settings, bundled_model
+from streamdet.assembly import Settings
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.decide.calibrate import log_odds
 from streamdet.engine.modelfile import read_model

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamdet.assembly import Settings, bundled_model
+from streamdet.assembly import Settings
 from streamdet.audio.block import Block
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.engine.modelfile import Calibration, read_model, seal
 from streamdet.engine.onnx import OnnxEngine

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soxr
 
-from streamdet.assembly import bundled_model, judge_maker
+from streamdet.assembly import judge_maker
 from streamdet.audio.block import Block
 from streamdet.audio.codecs import Encoding, alaw_table
+from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.engine.modelfile import read_model
 from streamdet.engine.onnx import OnnxEngine

@@ -1,0 +1,25 @@
+"""The detectors that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+BUNDLED = {
+    "streamdet": "streamdet.onnx",  # the default, the better one
+    "edge": "edge.onnx",  # a tenth of the work, for hundreds of streams and small processors
+}
+DEFAULT = "streamdet"
+
+
+def bundled_model(name: str = DEFAULT) -> Path:
+    """Path of a model that comes with the package."""
+    return Path(str(resources.files("streamdet") / "models" / BUNDLED[name]))
+
+
+def find_model(wanted: Path | None) -> Path:
+    """Path of the model that is meant: a file, or the name of one in the package, where no file is called so."""
+    if wanted is None:
+        return bundled_model()
+    name = str(wanted)
+    return bundled_model(name) if name in BUNDLED and not wanted.exists() else wanted

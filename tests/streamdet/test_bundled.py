@@ -1,0 +1,35 @@
+"""Models that come with the package, by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamdet.bundled import BUNDLED, bundled_model, find_model
+from streamdet.config import validated
+from streamdet.engine.modelfile import read_model
+
+
+@pytest.mark.parametrize("name", list(BUNDLED))
+def test_each_is_there_and_carries_its_card(name: str) -> None:
+    path = find_model(Path(name))
+    _, info = read_model(path)
+    assert info.precision == "int8"
+    assert info.digest in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_none_is_the_default() -> None:
+    assert find_model(None) == bundled_model() == bundled_model("streamdet")
+
+
+def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edge").write_bytes(b"")
+    assert find_model(Path("edge")) == Path("edge")
+    assert find_model(Path("./other.onnx")) == Path("other.onnx")
+
+
+def test_a_configuration_may_name_one() -> None:
+    config = validated({"model": "edge", "shadow": {"model": "streamdet"}}, "test")
+    assert (config.model, config.shadow.model) == (bundled_model("edge"), bundled_model())

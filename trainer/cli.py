@@ -445,7 +445,7 @@ def fuse(
         val = Validation([c for c in listed if c.split == "val"], front_end)
         advance()
     _list_skipped(val.skipped)
-    drawn = fusing.draw(store, chosen, config)
+    drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
     with _stage("hearing pieces", len(drawn)) as advance:

@@ -1,8 +1,7 @@
 """Puts a network that hears the phase beside a trained one: fits its head, and weighs what both say.
 
 The convolutions are those of Distill-MOS (:mod:`trainer.models.spectral`) and stay as they are, so they hear each piece
-of the training clips once, and the head is fitted on what they said: some minutes on two cores instead of days. Where
-in a piece the head looks is drawn by the trained network's attention, as that weighs the columns when both are run.
+of the training clips once, and the head is fitted on what they said: some minutes on two cores instead of days.
 Small networks that are fitted apart and averaged (L. Hansen and P. Salamon, "Neural Network Ensembles", 1990) make one
 hidden layer; pairs are mixed (H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018).
 """
@@ -25,7 +24,6 @@ from trainer.augment import WaveAugment
 from trainer.data.audio import read_audio
 from trainer.data.build import piece_of, variant_rng
 from trainer.data.errors import DataError
-from trainer.data.feed import Selection
 from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip
 from trainer.data.sampler import BalancedSampler
@@ -38,6 +36,7 @@ from trainer.teacher import Teacher
 from trainer.validation import Validation
 
 ROWS = 16  # pieces a call of the convolutions
+EXPONENT = 0.3  # of the balance over families and sources: more even than for a network that learns from nothing
 DRAWN = 64  # clips of one draw, which is balanced in itself
 LEAST = 1e-4  # spread of a moment
 
@@ -71,14 +70,13 @@ class FuseConfig:
 
 @dataclass(slots=True)
 class Lessons:
-    """What both networks made of ``n`` pieces.
+    """What the convolutions made of ``n`` pieces.
 
-    ``columns`` are float16 ``[n, columns, 2048]`` of :meth:`SpectralNet.columns`, ``attention`` the other's log
-    weights ``[n, columns]``; of each piece the first ``counts`` columns are sound.
+    ``columns`` are float16 ``[n, columns, 2048]`` of :meth:`SpectralNet.columns`, of which the first ``counts`` are
+    sound.
     """
 
     columns: Said
-    attention: FloatArray
     counts: npt.NDArray[np.intp]
     labels: FloatArray
 
@@ -92,8 +90,8 @@ class Figures:
     fused: dict[str, float]
 
 
-def draw(store: Fresh, selection: Selection, config: FuseConfig) -> list[Clip]:
-    """Draw the clips that pieces are taken of, balanced as the batches of a run are.
+def draw(store: Fresh, config: FuseConfig) -> list[Clip]:
+    """Draw the clips that pieces are taken of, both classes and, nearly, all families and sources alike.
 
     Raises:
         DataError: one of the classes is missing.
@@ -101,13 +99,7 @@ def draw(store: Fresh, selection: Selection, config: FuseConfig) -> list[Clip]:
     store.refresh()
     if len({entry.label for entry in store.entries}) < 2:
         raise DataError("training needs human and synthetic clips that can be read and are not excluded")
-    sampler = BalancedSampler(
-        store.entries,
-        exponent=selection.exponent,
-        cap=selection.cap,
-        matched=selection.matched,
-        copies=selection.copies,
-    )
+    sampler = BalancedSampler(store.entries, exponent=EXPONENT, cap=len(store.entries), matched=0.0, copies=1.0)
     rng, clips = np.random.default_rng(config.seed), store.clips
     batches = [sampler.draw(rng, min(DRAWN, config.pieces - n)) for n in range(0, config.pieces, DRAWN)]
     return [clips[store.entries[at].clip] for batch in batches for at in batch]
@@ -164,33 +156,30 @@ def hear(
     workers: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> Lessons:
-    """Let both networks hear ``pieces``; ``workers`` processes make pieces ahead."""
+    """Let the convolutions hear ``pieces``; ``workers`` processes make pieces ahead."""
     network.eval()
     columns: list[Said] = []
-    attention: list[FloatArray] = []
     counts: list[int] = []
     loader = DataLoader(pieces, batch_size=ROWS, num_workers=workers, collate_fn=list, persistent_workers=False)
     for batch in loader:
         samples = np.stack([piece for piece, _ in batch])
         features = torch.from_numpy(front_end(samples, front_end.start(len(samples)))[0]).to(place.device)
-        bands, spectrum = features[:, :, : network.mels], features[:, :, network.mels :]
         with place.autocast():
-            attention.append(network.resnet(bands)[0][:, :, 1].float().cpu().numpy())
-            columns.append(network.spectral.columns(spectrum, Timeline(None)).half().cpu().numpy())
+            columns.append(
+                network.spectral.columns(features[:, :, network.mels :], Timeline(None)).half().cpu().numpy()
+            )
         counts += [count for _, count in batch]
         for _ in batch:
             advance()
     labels = np.array([clip.label for clip in pieces.clips], np.float32)
-    return Lessons(np.concatenate(columns), np.concatenate(attention), np.array(counts, np.intp), labels)
+    return Lessons(np.concatenate(columns), np.array(counts, np.intp), labels)
 
 
 def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.random.Generator) -> FloatArray:
-    """Moments ``[rows, 2048]`` over ``window`` columns of each piece, where attention says: as the network has them."""
+    """Moments ``[rows, 2048]`` over ``window`` columns somewhere in each piece, as the network has them."""
     sums = np.empty((len(rows), lessons.columns.shape[2]), np.float32)
     for at, row in enumerate(rows):
-        ends = np.arange(min(window, lessons.counts[row]), lessons.counts[row] + 1)
-        weight = np.exp(lessons.attention[row, ends - 1].astype(np.float64))
-        end = int(rng.choice(ends, p=weight / weight.sum()))
+        end = int(rng.integers(min(window, lessons.counts[row]), lessons.counts[row] + 1))
         sums[at] = lessons.columns[row, max(0, end - window) : end].mean(axis=0, dtype=np.float32)
     mean, square = np.split(sums, 2, axis=1)
     moments: FloatArray = np.concatenate((mean, np.sqrt(np.maximum(square - mean * mean, 1e-6))), axis=1)

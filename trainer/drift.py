@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamdet.features.logmel import FloatArray
-from trainer.graph import LEVELS, Layer, Scale, integer_weights, linear, walk
-from trainer.models.resnet import CausalResNet, Timeline
+from trainer.graph import LEVELS, Scale, integer_weights, walk
+from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
 
 Chosen = Callable[[str], bool]
 
@@ -34,7 +34,7 @@ class Simulation:
         scale = self._scales[name]
         return (torch.clamp(torch.round(x / scale.step) + scale.zero, 0, LEVELS) - scale.zero) * scale.step
 
-    def conv(self, name: str, layer: Layer, x: Tensor, *, slope: float) -> Tensor:
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
         """See :class:`trainer.graph.Operations`."""
         conv, weight = layer.conv, layer.conv.weight
         if self._weights(name):
@@ -42,9 +42,7 @@ class Simulation:
             weight = torch.from_numpy((integers * steps[:, None, None, None]).astype(np.float32))
         extended = Timeline(None).extend(x, layer.past) if layer.past else x
         y = functional.conv2d(extended, weight, conv.bias, conv.stride, conv.padding)
-        if slope not in (0.0, 1.0):
-            y = self.rounded(linear(name), y)
-        return self.rounded(name, functional.leaky_relu(y, slope))
+        return self.rounded(name, functional.relu(y) if relu else y)
 
     def max_pool(self, x: Tensor) -> Tensor:
         """See :class:`trainer.graph.Operations`."""

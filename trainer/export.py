@@ -17,7 +17,8 @@ from streamdet.engine.onnx import OnnxEngine
 from streamdet.errors import ModelError
 from streamdet.features.logmel import FloatArray
 from trainer.gpu_graph import HalfGraph, QdqGraph
-from trainer.graph import FloatGraph, IntegerGraph, fold
+from trainer.graph import FloatGraph, IntegerGraph, fold, resnet_of
+from trainer.models.fused import FusedNet
 from trainer.models.load import Network, load_network
 from trainer.models.resnet import STRIDE
 from trainer.quantize import CALIBRATORS, choose_scales, compensate, correct_biases, observe
@@ -144,16 +145,19 @@ def _candidates(network: Network, precision: Precision, clips: Sequence[FloatArr
     if precision == "fp16":
         yield "none", HalfGraph(folded).build().SerializeToString()
         return
-    samples = observe(folded, clips)
-    ways = {"": None, ", compensated": compensate(folded, clips) if precision == "int8" else None}
+    resnet = resnet_of(folded)
+    bands = [np.ascontiguousarray(clip[:, : resnet.mels]) for clip in clips]
+    samples = observe(resnet, bands)
+    ways = {"": None, ", compensated": compensate(resnet, bands) if precision == "int8" else None}
     for name, calibrator in CALIBRATORS.items():
         scales = choose_scales(samples, calibrator)
         if precision == "qdq":
             yield name, QdqGraph(folded, scales).build().SerializeToString()
             continue
         for suffix, rounded in ways.items():
-            corrected = correct_biases(folded, scales, clips, rounded)
-            yield name + suffix, IntegerGraph(corrected, scales, rounded).build().SerializeToString()
+            corrected = correct_biases(resnet, scales, bands, rounded)
+            whole = folded.with_resnet(corrected) if isinstance(folded, FusedNet) else corrected
+            yield name + suffix, IntegerGraph(whole, scales, rounded).build().SerializeToString()
 
 
 def _windows(columns: FloatArray) -> Iterator[float]:

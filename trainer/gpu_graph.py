@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnx import TensorProto
 
-from trainer.graph import LEVELS, FloatGraph, Graph, Layer, Scale, folded_weights, geometry
+from trainer.graph import LEVELS, FloatGraph, Graph, Scale, folded_weights, geometry, head_matrix, walk
 from trainer.models.load import Network
+from trainer.models.resnet import ConvNorm
+from trainer.opinion import opinion
 
 LARGEST = 127  # of a signed byte, used symmetrically
 
@@ -21,18 +24,22 @@ class HalfGraph(FloatGraph):
     def __init__(self, network: Network) -> None:
         Graph.__init__(self, network, time=2, state_type=TensorProto.FLOAT16)
 
-    def first(self, x: str) -> str:
-        """Turn an image of features into half precision."""
-        return self.node("Cast", f"{x}.half", x, to=TensorProto.FLOAT16)
+    def build(self) -> onnx.ModelProto:
+        """Assemble the whole graph of the folded network."""
+        image = self.node("Unsqueeze", "input.float", self.bands(), self.constant("channel", [1], np.int64))
+        x = walk(self._network, self, self.node("Cast", "input", image, to=TensorProto.FLOAT16))
+        weight, bias = head_matrix(self._network)
+        self.head(self.node("Cast", "last", x, to=TensorProto.FLOAT), weight.transpose(0, 2, 1), bias, self.other())
+        return self.finish()
 
-    def last(self, x: str) -> str:
-        """Turn the last activations into float32."""
-        return self.node("Cast", f"{x}.float", x, to=TensorProto.FLOAT)
+    def other(self) -> str | None:
+        """See :class:`Graph`; the convolutions are in half precision as well."""
+        return None if self._fused is None else opinion(self, self._fused, TensorProto.FLOAT16)
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Add a constant tensor, the layers' weights and biases in half precision."""
-        dense = name.startswith(("head.", "hidden.", "opinion."))
-        of_layer = dtype is np.float32 and name.endswith((".weight", ".bias")) and not dense
+        exact = name.startswith(("head.", "hidden.", "opinion."))
+        of_layer = dtype is np.float32 and name.endswith((".weight", ".bias")) and not exact
         return super().constant(name, value, np.float16 if of_layer else dtype)
 
 
@@ -46,15 +53,15 @@ class QdqGraph(FloatGraph):
     def __init__(self, network: Network, scales: dict[str, Scale]) -> None:
         super().__init__(network)
         self._scales = scales
-        self._scale_of: dict[str, str] = {"input": "features", "spectrum.image": "spectrum"}  # scale name by tensor
+        self._scale_of: dict[str, str] = {"input": "features"}  # scale name by tensor
 
-    def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:
+    def conv(self, name: str, layer: ConvNorm, x: str, *, relu: bool) -> str:
         """See :class:`trainer.graph.Operations`."""
         joined = self.remember(x, layer.past) if layer.past else x
         source = self._rounded(f"{name}.read", joined, self._scale_of[x])
         bias = self.constant(f"{name}.bias", folded_weights(layer)[1], np.float32)
         y = self.node("Conv", f"{name}.conv", source, self._weight(name, layer), bias, **geometry(layer.conv))
-        return self._scaled(name, self.rectified(name, y, slope))
+        return self._scaled(name, self.node("Relu", f"{name}.relu", y) if relu else y)
 
     def max_pool(self, x: str) -> str:
         """See :class:`trainer.graph.Operations`."""
@@ -64,7 +71,7 @@ class QdqGraph(FloatGraph):
         """See :class:`trainer.graph.Operations`."""
         return self._scaled(name, super().add_relu(name, a, self._rounded(f"{name}.branch", b, self._scale_of[b])))
 
-    def _weight(self, name: str, layer: Layer) -> str:
+    def _weight(self, name: str, layer: ConvNorm) -> str:
         weight, _ = folded_weights(layer)
         steps = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-12) / LARGEST
         integers = self.constant(f"{name}.weight", np.rint(weight / steps[:, None, None, None]), np.int8)

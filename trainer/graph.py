@@ -8,30 +8,27 @@ and two ways of export would have to be kept equal.
 Interface of both graphs, batch dynamic: inputs ``features`` float32 ``[batch, 32, values]`` and ``state_00`` …, outputs
 ``column`` float32 ``[batch, 2]`` and ``next_00`` … in the same order. All states start as zeros.
 
-A :class:`trainer.models.fused.FusedNet` is the same graph with the second network's layers after the first one's
-(:func:`walk_spectral`); its last state says how many columns a stream has had.
+Of a :class:`trainer.models.fused.FusedNet` only the ResNet differs from graph to graph; the network that hears the
+phase is appended in floating point (:mod:`trainer.opinion`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from streamdet.features.logmel import SPECTRUM_BINS
 from trainer.models.fused import FusedNet
 from trainer.models.load import Network
 from trainer.models.resnet import MAX_LOG_WEIGHT, STRIDE, BasicBlock, CausalResNet, ConvNorm
-from trainer.models.spectral import SLOPE, SpectralConv, SpectralNet
 from trainer.opinion import opinion
 
 OPSET = 17
@@ -41,8 +38,8 @@ LEVELS = 255  # of an activation
 # Weights keep to 7 bits: on AVX2 without VNNI pairs of products are summed in saturating 16 bits, 2 * 255 * 64 fits.
 WEIGHT_LIMIT = 64
 
-Layer = ConvNorm | SpectralConv
 Value = TypeVar("Value")
+Kind = TypeVar("Kind", bound=nn.Module)
 Array = npt.NDArray[Any]
 Rounded = dict[str, tuple[Array, Array]]  # by layer: integral weights, and the step of each output channel
 
@@ -50,8 +47,8 @@ Rounded = dict[str, tuple[Array, Array]]  # by layer: integral weights, and the 
 class Operations(Protocol[Value]):
     """What a walk needs of the layers; values are tensors or names of tensors."""
 
-    def conv(self, name: str, layer: Layer, x: Value, *, slope: float) -> Value:
-        """Convolve with the past joined on the left; what is below zero is multiplied by ``slope``, 0 to 1."""
+    def conv(self, name: str, layer: ConvNorm, x: Value, *, relu: bool) -> Value:
+        """Convolve with the past joined on the left, then rectify where ``relu``."""
         ...
 
     def max_pool(self, x: Value) -> Value:
@@ -65,40 +62,21 @@ class Operations(Protocol[Value]):
 
 def walk(network: CausalResNet, operations: Operations[Value], x: Value) -> Value:
     """Apply all layers up to the head to ``x``, the features as one channel."""
-    x = operations.max_pool(operations.conv("stem", network.stem, x, slope=0.0))
+    x = operations.max_pool(operations.conv("stem", network.stem, x, relu=True))
     for index, block in enumerate(network.blocks):
         assert isinstance(block, BasicBlock)
         name = f"block_{index}"
-        y = operations.conv(f"{name}.first", block.first, x, slope=0.0)
-        y = operations.conv(f"{name}.second", block.second, y, slope=1.0)
+        y = operations.conv(f"{name}.first", block.first, x, relu=True)
+        y = operations.conv(f"{name}.second", block.second, y, relu=False)
         if block.shortcut is not None:
-            x = operations.conv(f"{name}.shortcut", block.shortcut, x, slope=1.0)
+            x = operations.conv(f"{name}.shortcut", block.shortcut, x, relu=False)
         x = operations.add_relu(name, y, x)
     return x
 
 
-def walk_spectral(network: SpectralNet, operations: Operations[Value], x: Value) -> Value:
-    """Apply all convolutions to ``x``, the spectrum as two channels."""
-    for index, layer in enumerate(network.layers):
-        assert isinstance(layer, SpectralConv)
-        x = operations.conv(f"spectral_{index}", layer, x, slope=SLOPE)
-    return x
-
-
-def walk_clip(network: Network, make: Callable[[str, Tensor], tuple[Operations[Value], Value]], clip: Tensor) -> None:
-    """Apply all layers of either kind of network to the features ``[frames, values]`` of a clip.
-
-    ``make`` is given the name of an input's scale and the image, and gives the operations and what they begin with.
-    """
-    if isinstance(network, FusedNet):
-        operations, x = make("spectrum", torch.stack(clip[None, :, network.mels :].chunk(2, dim=2), dim=1))
-        walk_spectral(network.spectral, operations, x)
-        network, clip = network.resnet, clip[:, : network.mels]
-    operations, x = make("features", clip[None, None])
-    walk(network, operations, x)
-
-
-Kind = TypeVar("Kind", bound=nn.Module)
+def resnet_of(network: Network) -> CausalResNet:
+    """Give the network itself, or the ResNet among the two that it is of."""
+    return network.resnet if isinstance(network, FusedNet) else network
 
 
 def fold(network: Kind) -> Kind:
@@ -123,8 +101,7 @@ class Graph:
     """Collects nodes, constants and states; ``time`` is the axis of time, ``state_type`` that of the states."""
 
     def __init__(self, network: Network, time: int, state_type: int) -> None:
-        self._network = network
-        self._resnet = network.resnet if isinstance(network, FusedNet) else network
+        self._network = resnet_of(network)
         self._fused = network if isinstance(network, FusedNet) else None
         self._time = time
         self._state_type = state_type
@@ -132,7 +109,7 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        values = network.mels + (0 if self._fused is None else 2 * SPECTRUM_BINS)
+        values = network.mels + (2 * SPECTRUM_BINS if self._fused else 0)
         self._declare(self._inputs, "features", TensorProto.FLOAT, STRIDE, values)
         self._declare(self._outputs, "column", TensorProto.FLOAT, 2)
 
@@ -154,21 +131,17 @@ class Graph:
         return self.join(x, frames, self._time, self._state_type, shape)
 
     def join(self, x: str, frames: int, axis: int, dtype: int, shape: tuple[int, ...]) -> str:
-        """Do what :meth:`remember` does, with a state of this type and shape."""
+        """Do what :meth:`remember` does, along any axis, with a state of any type and shape."""
         index = len(self._inputs) - 1
         state, following = f"state_{index:02d}", f"next_{index:02d}"
         self._declare(self._inputs, state, dtype, *shape)
         self._declare(self._outputs, following, dtype, *shape)
-        joined = self.node("Concat", f"joined_{index:02d}", self._past(x, state), x, axis=axis)
+        joined = self.node("Concat", f"joined_{index:02d}", state, x, axis=axis)
         self.node("Slice", following, joined, *self.span(-frames, None, axis))
         return joined
 
-    def _past(self, x: str, state: str) -> str:  # noqa: ARG002
-        """Give what stands for ``state``, the past of ``x``."""
-        return state
-
     def span(self, begin: int, end: int | None, axis: int) -> tuple[str, str, str]:
-        """Arguments of a slice."""
+        """Arguments of a slice from ``begin`` to before ``end``."""
         last = np.iinfo(np.int64).max if end is None else end
         edges = [self.constant(f"at_{edge}", [edge], np.int64) for edge in (begin, last)]
         return edges[0], edges[1], self.constant(f"axis_{axis}", [axis], np.int64)
@@ -179,32 +152,27 @@ class Graph:
             return "features"
         return self.node("Slice", "features.bands", "features", *self.span(0, self._network.mels, 2))
 
-    def spectrum(self) -> str:
-        """Name of the rest, what the network that hears the phase is given."""
-        return self.node("Slice", "features.spectrum", "features", *self.span(self._network.mels, None, 2))
-
-    def as_channels(self, spectrum: str, order: tuple[int, ...]) -> str:
-        """Fold ``[batch, time, 2 * bins]`` to ``[batch, time, 2, bins]`` and transpose that."""
-        shape = self.constant("two.parts", [0, STRIDE, 2, SPECTRUM_BINS], np.int64)
-        folded = self.node("Reshape", "spectrum.folded", spectrum, shape)
-        return self.node("Transpose", "spectrum.image", folded, perm=list(order))
+    def other(self) -> str | None:
+        """Name of what the network that hears the phase adds to columns, ``[batch, 2]``; None where there is none."""
+        return None if self._fused is None else opinion(self, self._fused, TensorProto.FLOAT)
 
     @staticmethod
     def _declare(where: list[onnx.ValueInfoProto], name: str, dtype: int, *shape: int) -> None:
         where.append(helper.make_tensor_value_info(name, dtype, ["batch", *shape]))
 
-    def head(self, x: str, weight: Array, bias: Array, other: str | None = None) -> None:
+    def head(self, x: str, weight: Array, bias: Array, other: str | None) -> None:
         """Map the last activations, any layout, to ``column``; ``weight`` is ``[2, …]`` in the same layout.
 
-        ``other`` ``[batch, 2]`` is added to it.
+        ``other`` ``[batch, 2]``, if there is one, is added.
         """
         weight = weight.reshape(2, -1)
-        if isinstance(self._network, FusedNet):
-            shares = np.array([self._network.shares[0].item(), 1.0])
+        if self._fused is not None:
+            shares = np.array([self._fused.shares[0].item(), 1.0])
             weight, bias = weight * shares[:, None], bias * shares
         flat = self.node("Flatten", "flat", x)
         matrix = self.constant("head.weight", weight, np.float32)
-        raw = self.node("Gemm", "raw", flat, matrix, self.constant("head.bias", bias, np.float32), transB=1)
+        offset = self.constant("head.bias", bias, np.float32)
+        raw = self.node("Gemm", "raw", flat, matrix, offset, transB=1)
         if other is not None:
             raw = self.node("Add", "fused", raw, other)
         limits = np.array([np.finfo(np.float32).max, MAX_LOG_WEIGHT], np.float32)
@@ -231,38 +199,18 @@ class FloatGraph(Graph):
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
         channel = self.constant("channel", [1], np.int64)
-        x = self.last(walk(self._resnet, self, self.first(self.node("Unsqueeze", "input", self.bands(), channel))))
-        other = None
-        if self._fused is not None:
-            image = self.first(self.as_channels(self.spectrum(), (0, 2, 1, 3)))
-            other = opinion(self, self._fused, self.last(walk_spectral(self._fused.spectral, self, image)))
-        weight, bias = head_matrix(self._resnet)
-        self.head(x, weight.transpose(0, 2, 1), bias, other)
+        x = walk(self._network, self, self.node("Unsqueeze", "input", self.bands(), channel))
+        weight, bias = head_matrix(self._network)
+        self.head(x, weight.transpose(0, 2, 1), bias, self.other())
         return self.finish()
 
-    def first(self, x: str) -> str:
-        """Turn an image of features into what layers take."""
-        return x
-
-    def last(self, x: str) -> str:
-        """Turn the last activations into float32."""
-        return x
-
-    def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:
+    def conv(self, name: str, layer: ConvNorm, x: str, *, relu: bool) -> str:
         """See :class:`Operations`."""
         joined = self.remember(x, layer.past) if layer.past else x
         weight, bias = folded_weights(layer)
         constants = self.constant(f"{name}.weight", weight, np.float32), self.constant(f"{name}.bias", bias, np.float32)
         y = self.node("Conv", f"{name}.conv", joined, *constants, **geometry(layer.conv))
-        return self.rectified(name, y, slope)
-
-    def rectified(self, name: str, y: str, slope: float) -> str:
-        """Multiply what is below zero by ``slope``."""
-        if slope == 1.0:
-            return y
-        if slope == 0.0:
-            return self.node("Relu", f"{name}.relu", y)
-        return self.node("LeakyRelu", f"{name}.leaky", y, alpha=slope)
+        return self.node("Relu", f"{name}.relu", y) if relu else y
 
     def max_pool(self, x: str) -> str:
         """See :class:`Operations`."""
@@ -295,44 +243,19 @@ class IntegerGraph(Graph):
         self._scales = scales
         self._rounded = rounded or {}
         self._scale_of: dict[str, str] = {}  # scale name by tensor, as pooling and joining keep the scale
-        self._made: dict[str, str] = {}
 
     def build(self) -> onnx.ModelProto:
         """Assemble the whole graph of the folded network."""
         flat = self.node("QuantizeLinear", "input.flat", self.bands(), *self._q("features"))
         image = self.node("Unsqueeze", "input", flat, self.constant("channel", [3], np.int64))
-        x = walk(self._resnet, self, self._scaled("features", image))
-        other = None
-        if self._fused is not None:
-            parts = self.node("QuantizeLinear", "spectrum.flat", self.spectrum(), *self._q("spectrum"))
-            image = self._scaled("spectrum", self.as_channels(parts, (0, 1, 3, 2)))
-            y = walk_spectral(self._fused.spectral, self, image)
-            last = self.node("DequantizeLinear", "outputs.last", y, *self._q_of(y))
-            other = opinion(self, self._fused, self.node("Transpose", "outputs", last, perm=[0, 3, 1, 2]))
-        weight, bias = head_matrix(self._resnet)
-        self.head(self.node("DequantizeLinear", "last", x, *self._q_of(x)), weight, bias, other)
+        x = walk(self._network, self, self._scaled("features", image))
+        weight, bias = head_matrix(self._network)
+        self.head(self.node("DequantizeLinear", "last", x, *self._q_of(x)), weight, bias, self.other())
         return self.finish()
 
-    def _past(self, x: str, state: str) -> str:
-        """States that start as zeros are not zero where zero is another byte, so a stream's first ones are replaced."""
-        if x not in self._scale_of or self._scales[self._scale_of[x]].zero == 0:
-            return state
-        return self.node("Where", f"{state}.or.zero", self._begun(), state, self._q_of(x)[1])
-
-    def _begun(self) -> str:
-        """Whether a stream has had a column, bool ``[batch, 1, 1, 1]``: the last state counts them."""
-        if "begun" not in self._made:
-            counts = f"state_{len(self._network.state_shapes()) - 1:02d}"
-            assert self._fused is not None
-            row = self.node("Slice", "begun.row", counts, *self.span(-1, None, 2))
-            count = self.node("Slice", "begun.count", row, *self.span(2 * self._fused.spectral.outputs, None, 3))
-            self._made["begun"] = self.node("Greater", "begun", count, self.constant("nothing", 0.0, np.float32))
-        return self._made["begun"]
-
-    def conv(self, name: str, layer: Layer, x: str, *, slope: float) -> str:
-        """See :class:`Operations`; that nothing is below zero shows in the scale's zero point."""
-        assert slope or self._scales[name].zero == 0
-        before = name if slope in (0.0, 1.0) else linear(name)
+    def conv(self, name: str, layer: ConvNorm, x: str, *, relu: bool) -> str:
+        """See :class:`Operations`; ``relu`` shows in the scale's zero point."""
+        assert not relu or self._scales[name].zero == 0
         joined = self._like(x, self.remember(x, layer.past)) if layer.past else x
         weight, bias = folded_weights(layer)
         integers, steps = self._rounded.get(name) or integer_weights(weight)
@@ -345,15 +268,12 @@ class IntegerGraph(Graph):
             self.constant(f"{name}.weight", integers, np.int8),
             self.constant(f"{name}.weight.step", steps, np.float32),
             self.constant(f"{name}.weight.zero", np.zeros(len(steps)), np.int8),
-            *self._q(before),
+            *self._q(name),
             self.constant(f"{name}.bias", offsets, np.int32),
             domain=MICROSOFT,
             channels_last=1,
             **geometry(layer.conv),
         )
-        if before != name:
-            scales = *self._q(before), *self._q(name)
-            y = self.node("QLinearLeakyRelu", f"{name}.leaky", y, *scales, domain=MICROSOFT, alpha=slope)
         return self._scaled(name, y)
 
     def max_pool(self, x: str) -> str:
@@ -382,12 +302,7 @@ class IntegerGraph(Graph):
         return self._scaled(self._scale_of[source], tensor)
 
 
-def linear(name: str) -> str:
-    """Name of a layer's scale before what is below zero is made smaller."""
-    return f"{name}.linear"
-
-
-def folded_weights(layer: Layer) -> tuple[Array, Array]:
+def folded_weights(layer: ConvNorm) -> tuple[Array, Array]:
     """Weights ``[out, in, time, band]`` and bias ``[out]`` of a layer after :func:`fold`."""
     assert layer.conv.bias is not None
     return layer.conv.weight.detach().numpy(), layer.conv.bias.detach().numpy()
@@ -402,6 +317,5 @@ def integer_weights(weight: Array) -> tuple[Array, Array]:
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any]:
     """ONNX attributes of a convolution whose past has been joined: frequency alone is padded."""
-    band = conv.padding[1]
-    assert isinstance(band, int)
+    band = conv.kernel_size[1] // 2
     return {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": [0, band, 0, band]}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamdet.features.logmel import FloatArray
-from trainer.graph import LEVELS, WEIGHT_LIMIT, Array, Layer, Rounded, Scale, integer_weights, linear, walk_clip
-from trainer.models.load import Network
-from trainer.models.resnet import Timeline
+from trainer.graph import LEVELS, WEIGHT_LIMIT, Array, Rounded, Scale, integer_weights, walk
+from trainer.models.resnet import CausalResNet, ConvNorm, Timeline
 
 SAMPLES = 40_000  # values kept of each activation, spread evenly over the clips
 CORRECTION_FRAMES = 32 * 600  # three minutes, give or take; enough for means
@@ -75,12 +73,10 @@ class Observer:
         self.samples.setdefault(name, []).append(torch.cat((spread, extremes)).numpy())
         return x
 
-    def conv(self, name: str, layer: Layer, x: Tensor, *, slope: float) -> Tensor:
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
         """See :class:`trainer.graph.Operations`."""
         y: Tensor = layer(x, Timeline(None))
-        if slope not in (0.0, 1.0):
-            self.record(linear(name), y)
-        return self.record(name, functional.leaky_relu(y, slope))
+        return self.record(name, functional.relu(y) if relu else y)
 
     def max_pool(self, x: Tensor) -> Tensor:
         """See :class:`trainer.graph.Operations`."""
@@ -92,11 +88,12 @@ class Observer:
 
 
 @torch.inference_mode()
-def observe(network: Network, clips: Sequence[FloatArray]) -> dict[str, FloatArray]:
-    """Sample the activations of a folded network on ``clips`` (features ``[frames, values]``)."""
+def observe(network: CausalResNet, clips: Sequence[FloatArray]) -> dict[str, FloatArray]:
+    """Sample the activations of a folded network on ``clips`` (features ``[frames, mels]``)."""
     observer = Observer(max(1, SAMPLES // len(clips)))
     for clip in clips:
-        walk_clip(network, lambda name, image: (observer, observer.record(name, image)), torch.from_numpy(clip))
+        features = torch.from_numpy(clip)[None, None]
+        walk(network, observer, observer.record("features", features))
     return {name: np.concatenate(parts) for name, parts in observer.samples.items()}
 
 
@@ -111,7 +108,6 @@ def choose_scales(samples: dict[str, FloatArray], calibrator: Calibrator) -> dic
 
 
 Pair = tuple[Tensor, Tensor]
-AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 class Corrector:
@@ -133,7 +129,7 @@ class Corrector:
         scale = self._scales[name]
         return (torch.clamp(torch.round(x / scale.step) + scale.zero, 0, LEVELS) - scale.zero) * scale.step
 
-    def conv(self, name: str, layer: Layer, x: Pair, *, slope: float) -> Pair:
+    def conv(self, name: str, layer: ConvNorm, x: Pair, *, relu: bool) -> Pair:
         """See :class:`trainer.graph.Operations`."""
         conv = layer.conv
         assert conv.bias is not None
@@ -145,9 +141,7 @@ class Corrector:
         shift = (wanted - got).mean(dim=(0, 2, 3))
         conv.bias += shift
         got += shift[:, None, None]
-        if slope not in (0.0, 1.0):
-            got = functional.leaky_relu(self.quantized(linear(name), got), slope)
-        return functional.leaky_relu(wanted, slope), self.quantized(name, got)
+        return functional.relu(wanted) if relu else wanted, self.quantized(name, got)
 
     def max_pool(self, x: Pair) -> Pair:
         """See :class:`trainer.graph.Operations`."""
@@ -165,15 +159,16 @@ class Compensator:
     def __init__(self) -> None:
         self.rounded: Rounded = {}
 
-    def conv(self, name: str, layer: Layer, x: Tensor, *, slope: float) -> Tensor:
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
         """See :class:`trainer.graph.Operations`."""
         conv, weight = layer.conv, layer.conv.weight.numpy()
         extended = Timeline(None).extend(x, layer.past)
         steps = integer_weights(weight)[1]
-        band = int(conv.padding[1])
+        band = conv.kernel_size[1] // 2
         seen = inputs_of(functional.pad(extended, (band, band, 0, 0)), conv)
         self.rounded[name] = compensated(weight, steps, seen), steps
-        return functional.leaky_relu(conv(extended), slope)
+        y: Tensor = conv(extended)
+        return functional.relu(y) if relu else y
 
     def max_pool(self, x: Tensor) -> Tensor:
         """See :class:`trainer.graph.Operations`."""
@@ -217,24 +212,24 @@ def compensated(weight: Array, steps: Array, inputs: Array, damping: float = 0.0
 
 
 @torch.no_grad()
-def compensate(network: Network, clips: Sequence[FloatArray]) -> Rounded:
+def compensate(network: CausalResNet, clips: Sequence[FloatArray]) -> Rounded:
     """Round the weights of a folded network such that what it puts out on ``clips`` changes least."""
     compensator = Compensator()
-    walk_clip(network, lambda _, image: (compensator, image), _stream(clips))
+    walk(network, compensator, _stream(clips))
     return compensator.rounded
 
 
 @torch.no_grad()
 def correct_biases(
-    network: AnyNetwork, scales: dict[str, Scale], clips: Sequence[FloatArray], rounded: Rounded | None = None
-) -> AnyNetwork:
+    network: CausalResNet, scales: dict[str, Scale], clips: Sequence[FloatArray], rounded: Rounded | None = None
+) -> CausalResNet:
     """Copy a folded network with biases that make up for the quantization by ``scales``, as seen on ``clips``."""
     corrected = copy.deepcopy(network)
-    corrector = Corrector(scales, rounded)
-    walk_clip(corrected, lambda name, image: (corrector, (image, corrector.quantized(name, image))), _stream(clips))
+    corrector, stream = Corrector(scales, rounded), _stream(clips)
+    walk(corrected, corrector, (stream, corrector.quantized("features", stream)))
     return corrected
 
 
 def _stream(clips: Sequence[FloatArray]) -> Tensor:
     spread = clips[:: max(1, sum(map(len, clips)) // CORRECTION_FRAMES)]
-    return torch.from_numpy(np.concatenate(spread))
+    return torch.from_numpy(np.concatenate(spread))[None, None]

@@ -27,8 +27,8 @@ from trainer.export import (
     streamed_columns,
     whole_hops,
 )
-from trainer.graph import WEIGHT_LIMIT, IntegerGraph, Layer, Scale, fold, integer_weights, walk
-from trainer.models.resnet import CausalResNet
+from trainer.graph import WEIGHT_LIMIT, IntegerGraph, Scale, fold, integer_weights, walk
+from trainer.models.resnet import CausalResNet, ConvNorm
 from trainer.quantize import (
     CALIBRATORS,
     Corrector,
@@ -185,7 +185,7 @@ class LayerByLayer:
         self.compared += 1
         return (got - scale.zero) * scale.step
 
-    def conv(self, name: str, layer: Layer, x: Tensor, *, slope: float) -> Tensor:
+    def conv(self, name: str, layer: ConvNorm, x: Tensor, *, relu: bool) -> Tensor:
         weight, bias = layer.conv.weight, layer.conv.bias
         steps = weight.abs().amax(dim=(1, 2, 3))[:, None, None, None] / WEIGHT_LIMIT
         x = functional.pad(x, (0, 0, layer.past, 0))
@@ -218,7 +218,7 @@ def test_bias_correction_removes_the_mean_error(network: CausalResNet, clips: li
     x = torch.from_numpy(np.concatenate([whole_hops(clip) for clip in clips]))[None, None]
     corrector = Corrector(coarse)
     before = layer.conv.bias.clone()
-    corrector.conv(name, layer, (x, corrector.quantized("features", x)), slope=0.0)
+    corrector.conv(name, layer, (x, corrector.quantized("features", x)), relu=True)
     shift = (layer.conv.bias - before).abs()
     first = (before - folded.stem.conv.bias).abs()
     torch.testing.assert_close(shift, first, rtol=1e-3, atol=1e-4)

@@ -39,6 +39,12 @@ class FusedNet(nn.Module):
         """Give settings and weights, for ``torch.save``; other keys may be added beside them."""
         return {"network": self.settings, "weights": self.state_dict()}
 
+    def with_resnet(self, resnet: CausalResNet) -> FusedNet:
+        """Give the same network with another ResNet; weights are shared."""
+        other = FusedNet(resnet, self.spectral)
+        other.shares.copy_(self.shares)
+        return other.eval()
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Score whole clips, each as a stream that begins with silence: see :meth:`CausalResNet.forward`.
 

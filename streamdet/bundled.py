@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
 BUNDLED = {
     "streamdet": "streamdet.onnx",  # the default, the better one
-    "edge": "edge.onnx",  # a tenth of the work, for hundreds of streams and small processors
+    "edge": "edge.onnx",  # a tenth of the work: for hundreds of streams and small processors
 }
 DEFAULT = "streamdet"
+VARIABLE = "STREAMDET_MODEL"  # of the environment: the model where neither configuration nor command line names one
 
 
 def bundled_model(name: str = DEFAULT) -> Path:
@@ -18,8 +20,10 @@ def bundled_model(name: str = DEFAULT) -> Path:
 
 
 def find_model(wanted: Path | None) -> Path:
-    """Path of the model that is meant: a file, or the name of one in the package, where no file is called so."""
-    if wanted is None:
-        return bundled_model()
+    """Path of the model that is meant: a file, or the name of one in the package, where no file is called so.
+
+    None means what the environment says in ``STREAMDET_MODEL``, or else the default.
+    """
+    wanted = wanted or Path(os.environ.get(VARIABLE) or DEFAULT)
     name = str(wanted)
     return bundled_model(name) if name in BUNDLED and not wanted.exists() else wanted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from streamdet.bundled import VARIABLE
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.features import FrontEnd, FrontEndConfig
 from streamdet.features.logmel import FloatArray
 from trainer.export import ExportReport, Precision, export_model
 from trainer.models.resnet import CausalResNet
+
+# Tests are about what surrounds the model, some with dozens of streams, so they run the light one, and so do the
+# processes that they start; tests/test_shipped_model.py takes both.
+os.environ[VARIABLE] = "edge"
 
 
 def randomise(network: CausalResNet) -> CausalResNet:

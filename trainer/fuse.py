@@ -143,7 +143,8 @@ def fresh_spectral(hidden: int) -> SpectralNet:
     """
     network = SpectralNet(hidden)
     network.adopt(Teacher().convolutions())
-    return network.eval()
+    # In this order of memory the convolutions take half of the time on a CPU.
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
 @torch.inference_mode()

@@ -153,7 +153,7 @@ def main() -> None:
     """Measure all conditions; one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("--model", type=Path, default=bundled_model())
+    parser.add_argument("--model", type=Path, default=bundled_model("edge"))
     parser.add_argument("--split", default="val")
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--codecs", nargs="+", default=["pcmu", "opus"], choices=sorted(ENCODINGS))

@@ -35,8 +35,8 @@ def speech() -> np.ndarray:
 @pytest.mark.parametrize("codec", ["pcmu", "opus"])
 def test_random_loss_is_known_to_the_windows_and_raises_nothing(speech: np.ndarray, codec: str) -> None:
     human = {"human": speech[: 16_000 * 12]}
-    clean = listen(bundled_model(), codec, human, Network())
-    lossy = listen(bundled_model(), codec, human, Network(0.2))
+    clean = listen(bundled_model("edge"), codec, human, Network())
+    lossy = listen(bundled_model("edge"), codec, human, Network(0.2))
     assert clean.lost == 0
     assert lossy.lost / lossy.hops == pytest.approx(0.2, abs=0.08)
     assert clean.alerts is not None
@@ -69,8 +69,8 @@ def test_a_long_gap_begins_anew_and_clears_what_was_raised(speech: np.ndarray) -
 
     config = Config.model_validate({"alarm": {"raise": 0.02, "clear": 0.01, "min_seconds": 0.3}})
     pipeline = Pipeline(
-        Engine(bundled_model(), max_batch=4),
-        judge_maker(config, read_model(bundled_model())[1]),
+        Engine(bundled_model("edge"), max_batch=4),
+        judge_maker(config, read_model(bundled_model("edge"))[1]),
         events.append,
         batch=4,
         taps=(observe,),

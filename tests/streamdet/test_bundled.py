@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.bundled import BUNDLED, bundled_model, find_model
+from streamdet.bundled import BUNDLED, VARIABLE, bundled_model, find_model
 from streamdet.config import validated
 from streamdet.engine.modelfile import read_model
 
@@ -19,8 +19,14 @@ def test_each_is_there_and_carries_its_card(name: str) -> None:
     assert info.digest in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_none_is_the_default() -> None:
+def test_none_is_what_the_environment_says_or_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(VARIABLE)
     assert find_model(None) == bundled_model() == bundled_model("streamdet")
+    monkeypatch.setenv(VARIABLE, "edge")
+    assert find_model(None) == bundled_model("edge")
+    assert find_model(Path("streamdet")) == bundled_model()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "mine.onnx"))
+    assert find_model(None) == tmp_path / "mine.onnx"
 
 
 def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Team:
         sequencer = Sequencer()
 
         def make(placement: Placement) -> Pipeline:
-            made = engine(bundled_model())
+            made = engine(bundled_model("edge"))
             return Pipeline(
                 made, judge_maker(Config(), made.info), self._fanout.emit, ring_seconds=20.0, sequencer=sequencer,
                 on_close=placement.leave, on_forget=placement.forget,
@@ -133,7 +133,7 @@ def test_asking_for_streams_that_are_over_is_no_load(speech: np.ndarray) -> None
 
     def make(placement: Placement) -> Pipeline:
         placements.append(placement)
-        engine = OnnxEngine(bundled_model())
+        engine = OnnxEngine(bundled_model("edge"))
         return Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None, on_close=placement.leave)
 
     crew = Crew(make, workers=2, on_failure=lambda _: None)
@@ -242,7 +242,7 @@ class Talk:
 def test_subscribers_learn_that_a_worker_failed(
     speech: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    monkeypatch.setattr(daemon, "load_engine", lambda config: DeadEngine(bundled_model(), max_batch=config.batch))
+    monkeypatch.setattr(daemon, "load_engine", lambda config: DeadEngine(bundled_model("edge"), max_batch=config.batch))
     config = Config.model_validate({"publish": None, "workers": 2})
     listener = Listener(config, [Talk(speech[: 10 * HOP])], json=True)
     with capture_logs() as logs, pytest.raises(RuntimeError, match="the engine broke"):

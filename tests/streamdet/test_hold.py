@@ -42,7 +42,7 @@ class Slow:
 def alerting(speech: np.ndarray) -> tuple[Pipeline, Slow, list[Event]]:
     """A stream that has ended while its alert was active."""
     events: list[Event] = []
-    keeper, engine = Slow(), OnnxEngine(bundled_model())
+    keeper, engine = Slow(), OnnxEngine(bundled_model("edge"))
     pipeline = Pipeline(engine, judge_maker(EAGER, engine.info), events.append, keeper=keeper)
     for at in range(0, 30 * 16_000, 16_000):
         pipeline.push(Block("a", speech[at : at + 16_000], 16_000))

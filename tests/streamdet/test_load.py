@@ -27,7 +27,7 @@ class SlowEngine(OnnxEngine):
     """The real engine on a machine that needs ``seconds`` more for every call."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(bundled_model())
+        super().__init__(bundled_model("edge"))
         self.seconds = seconds
         self.batches: list[int] = []
 
@@ -51,7 +51,7 @@ def behind(name: str, samples: np.ndarray, seconds: float) -> list[Block]:
 def test_late_hops_are_skipped_like_lost_sound_and_the_state_stays(speech: np.ndarray) -> None:
     heard: list[Heard] = []
     events: list[Event] = []
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), events, policy="skip", late=1.0, taps=[heard.append])
+    pipeline = make_pipeline(OnnxEngine(bundled_model("edge")), events, policy="skip", late=1.0, taps=[heard.append])
     for block in behind("a", speech[: 5 * HOP], 0.0):
         pipeline.push(block)
     pipeline.drain()
@@ -77,11 +77,11 @@ def test_late_hops_are_skipped_like_lost_sound_and_the_state_stays(speech: np.nd
 def test_a_skip_longer_than_a_gap_may_be_starts_the_stream_anew(speech: np.ndarray) -> None:
     """What comes after is scored as a fresh stream is, to the bit."""
     after, fresh = [], []
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), [], policy="skip", late=1.0, taps=[after.append])
+    pipeline = make_pipeline(OnnxEngine(bundled_model("edge")), [], policy="skip", late=1.0, taps=[after.append])
     for block in [*behind("a", speech[: 9 * HOP], 0.0), *behind("a", speech[9 * HOP : 29 * HOP], 60.0)]:
         pipeline.push(block)
     pipeline.drain()
-    other = make_pipeline(OnnxEngine(bundled_model()), [], taps=[fresh.append])
+    other = make_pipeline(OnnxEngine(bundled_model("edge")), [], taps=[fresh.append])
     (rest,) = [entry for entry in after if entry.hop.end == 29 * HOP]
     other.push(Block("a", speech[28 * HOP : 29 * HOP], 16_000))
     other.drain()
@@ -91,7 +91,7 @@ def test_a_skip_longer_than_a_gap_may_be_starts_the_stream_anew(speech: np.ndarr
 
 def test_scoring_everything_skips_nothing_however_late(speech: np.ndarray) -> None:
     events: list[Event] = []
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), events)
+    pipeline = make_pipeline(OnnxEngine(bundled_model("edge")), events)
     for block in behind("a", speech[: 20 * HOP], 60.0):
         pipeline.push(block)
     assert pipeline.lag == pytest.approx(60.0, abs=1.0)
@@ -101,7 +101,7 @@ def test_scoring_everything_skips_nothing_however_late(speech: np.ndarray) -> No
 
 
 def test_sources_that_wait_for_room_are_never_late(speech: np.ndarray) -> None:
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), [], policy="skip", late=1.0)
+    pipeline = make_pipeline(OnnxEngine(bundled_model("edge")), [], policy="skip", late=1.0)
     for block in behind("a", speech[: 20 * HOP], 60.0):
         pipeline.push(block, wait=threading.Event())
     assert pipeline.lag == 0.0
@@ -159,7 +159,9 @@ def test_overload_without_skipping_lets_lag_grow_and_loses_nothing(speech: np.nd
 
 def test_a_stream_far_behind_does_not_starve_the_others(speech: np.ndarray) -> None:
     order: list[str] = []
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), [], batch=1, taps=[lambda heard: order.append(heard.stream)])
+    pipeline = make_pipeline(
+        OnnxEngine(bundled_model("edge")), [], batch=1, taps=[lambda heard: order.append(heard.stream)]
+    )
     for block in behind("old", speech[: 30 * HOP], 30.0):
         pipeline.push(block)
     for number in range(4):
@@ -194,7 +196,7 @@ def test_a_hop_waits_for_company_but_not_longer_than_it_may(speech: np.ndarray) 
 @pytest.mark.parametrize("streams", [1_100])
 def test_streams_that_are_over_leave_nothing_behind(streams: int) -> None:
     """Names, counts and voices of short streams do not pile up, and the sums stay right."""
-    engine = OnnxEngine(bundled_model())
+    engine = OnnxEngine(bundled_model("edge"))
     closed: list[str] = []
     forgotten: list[str] = []
     sequencer = Sequencer()
@@ -227,7 +229,7 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
 
 def test_pushing_live_sound_never_waits_for_scoring(speech: np.ndarray) -> None:
     """With nobody scoring at all a live source goes on; the ring overwrites, and that is counted."""
-    pipeline = make_pipeline(OnnxEngine(bundled_model()), [])
+    pipeline = make_pipeline(OnnxEngine(bundled_model("edge")), [])
     block = speech[:16_000]
 
     def talk() -> None:

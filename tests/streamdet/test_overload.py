@@ -58,7 +58,7 @@ def test_overload_is_said_once_and_once_that_it_is_over(
     policy: str, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(overload, "CALM_SECONDS", 0.3)
-    monkeypatch.setattr(daemon, "load_engine", lambda config: SlowEngine(bundled_model(), max_batch=config.batch))
+    monkeypatch.setattr(daemon, "load_engine", lambda config: SlowEngine(bundled_model("edge"), max_batch=config.batch))
     config = Config.model_validate(
         {"publish": None, "batch": 1, "workers": 1, "overload": {"policy": policy, "late": 0.32}}
     )
@@ -107,7 +107,7 @@ def test_what_was_not_scored_when_it_was_stopped_is_said(
     speech: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(daemon, "FAREWELL_SECONDS", 0.2)
-    monkeypatch.setattr(daemon, "load_engine", lambda config: SlowEngine(bundled_model(), max_batch=config.batch))
+    monkeypatch.setattr(daemon, "load_engine", lambda config: SlowEngine(bundled_model("edge"), max_batch=config.batch))
     config = Config.model_validate({"publish": None, "batch": 1, "workers": 1})
     listener = Listener(config, [Heap(speech[: 60 * HOP])], json=True, seconds=0.5)
     assert listener.run() == 0

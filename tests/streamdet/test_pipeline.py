@@ -29,7 +29,7 @@ def speech() -> np.ndarray:
 
 
 def make_pipeline(events: list[Event], **options: float) -> Pipeline:
-    engine = OnnxEngine(bundled_model())
+    engine = OnnxEngine(bundled_model("edge"))
     return Pipeline(engine, judge_maker(Config(), engine.info), events.append, **options)
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_scored_at_the_end_is_said(patience: float, scored: int, spe
 
 
 def test_memory_of_ended_streams_is_given_back(speech: np.ndarray) -> None:
-    engine = OnnxEngine(bundled_model())
+    engine = OnnxEngine(bundled_model("edge"))
     pipeline = Pipeline(engine, judge_maker(Config(), engine.info), lambda _: None)
     slots = set()
     for number in range(20):
@@ -159,7 +159,7 @@ def test_memory_of_ended_streams_is_given_back(speech: np.ndarray) -> None:
 
 
 def test_an_alert_does_not_outlive_its_source(speech: np.ndarray) -> None:
-    engine = OnnxEngine(bundled_model())
+    engine = OnnxEngine(bundled_model("edge"))
     events: list[Event] = []
     eager = Config.model_validate({"alarm": {"raise": 1e-6, "clear": 1e-7, "min_seconds": 0.0}})
     pipeline = Pipeline(engine, judge_maker(eager, engine.info), events.append)

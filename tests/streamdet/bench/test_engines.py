@@ -22,7 +22,7 @@ def test_an_engine_is_measured_with_a_picture(run: Run, tmp_path: Path) -> None:
 
 
 def test_parity_of_an_engine_with_itself_is_complete() -> None:
-    parity = _parity(OnnxEngine(bundled_model()), OnnxEngine(bundled_model()))
+    parity = _parity(OnnxEngine(bundled_model("edge")), OnnxEngine(bundled_model("edge")))
     assert (parity.error_percent, parity.largest) == (0.0, 0.0)
     assert parity.hops == 8 * VOICES
 

@@ -15,12 +15,12 @@ HOPS = 5
 
 
 def test_windows_equal_a_fresh_stream(speech: np.ndarray) -> None:
-    content, info = read_model(bundled_model())
+    content, info = read_model(bundled_model("edge"))
     features = FrontEnd(info.front_end).whole(speech[160_000 : 160_000 + HOPS * 5_120])
     session = onnxruntime.InferenceSession(window_network(content, HOPS * 32), providers=["CPUExecutionProvider"])
     assert len(session.get_inputs()) == len(session.get_outputs()) == 1
     (window,) = session.run(None, {"features": features[None]})
-    engine = OnnxEngine(bundled_model())
+    engine = OnnxEngine(bundled_model("edge"))
     slots = np.array([engine.allocate()], np.intp)
     streamed = np.concatenate([engine.step(slots, hop[None]) for hop in np.split(features, HOPS)])
     assert np.ptp(streamed[:, 0]) > 0

@@ -64,7 +64,7 @@ def test_without_a_gpu_the_processor_is_taken_and_each_engine_says_what_is_missi
 
 
 def test_a_model_for_processors_stays_on_the_processor(with_gpu: None) -> None:
-    found = find_options(read_model(bundled_model())[1])
+    found = find_options(read_model(bundled_model("edge"))[1])
     assert choose("auto", found).name == "onnx-cpu"
     assert all("trainer export --precision fp16" in option.reason for option in found[:3])
 

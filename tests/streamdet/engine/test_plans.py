@@ -95,9 +95,9 @@ def test_rows_that_fill_up_a_batch_touch_nobody(gpu_models: dict[str, ExportRepo
 
 
 def test_another_network_is_refused_before_a_library_sees_it() -> None:
-    assert read_model(bundled_model())[1].precision == "int8"
+    assert read_model(bundled_model("edge"))[1].precision == "int8"
     with pytest.raises(ModelError, match="not those of streamdet"):
-        pooled_network((Path(str(bundled_model())).parent / "silero-vad-streams.onnx").read_bytes())
+        pooled_network((Path(str(bundled_model("edge"))).parent / "silero-vad-streams.onnx").read_bytes())
 
 
 def test_half_precision_drifts_little_and_is_half_the_size(gpu_models: dict[str, ExportReport]) -> None:

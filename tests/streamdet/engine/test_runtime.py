@@ -28,18 +28,18 @@ print(resident_mb() - before)
 
 def grown(how: str) -> float:
     done = subprocess.run(
-        [sys.executable, "-c", TWICE, str(bundled_model()), how], capture_output=True, text=True, check=True
+        [sys.executable, "-c", TWICE, str(bundled_model("edge")), how], capture_output=True, text=True, check=True
     )
     return float(done.stdout)
 
 
 def test_a_session_holds_no_second_copy_of_its_network() -> None:
-    size = bundled_model().stat().st_size / 1e6
+    size = bundled_model("edge").stat().st_size / 1e6
     assert grown("bytes") - grown("memory") > 0.8 * size
 
 
 def test_a_session_from_memory_is_the_network_it_was_given() -> None:
-    content = bundled_model().read_bytes()
+    content = bundled_model("edge").read_bytes()
     session = load_session(content)
     assert session.get_inputs()[0].name == "features"
     assert session.get_modelmeta().custom_metadata_map["streamdet.digest"].encode() == content[-64:]

@@ -12,7 +12,7 @@ HOPS = 4
 
 def scored(samples: np.ndarray, members: list[int]) -> list[Columns]:
     """Score the rows ``members`` of ``samples`` ``[streams, HOPS * hop_samples]`` side by side."""
-    scorer = HopScorer(OnnxEngine(bundled_model()))
+    scorer = HopScorer(OnnxEngine(bundled_model("edge")))
     slots = np.array([scorer.open() for _ in members], np.intp)
     return [scorer.score(slots, hop) for hop in np.split(samples[members], HOPS, axis=1)]
 

@@ -81,7 +81,7 @@ def test_warnings_are_no_errors(checked) -> None:
 
 
 def test_the_first_section_that_matches_holds_and_only_that() -> None:
-    info = read_model(bundled_model())[1]
+    info = read_model(bundled_model("edge"))[1]
     config = Config.model_validate(
         {
             "alarm": {"raise": 0.9, "clear": 0.3, "cooldown": 9.0},

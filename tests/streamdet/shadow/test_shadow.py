@@ -33,7 +33,7 @@ HOP = 5120
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled network, calibrated differently: another model with another digest."""
-    content, info = read_model(bundled_model())
+    content, info = read_model(bundled_model("edge"))
     path = tmp_path_factory.mktemp("models") / "other.onnx"
     shifted = Calibration(info.calibration.scale, info.calibration.offset + 1.0)
     path.write_bytes(seal(content, replace(info, name="other", calibration=shifted)))
@@ -60,7 +60,7 @@ def scores(events: list[Event], stream: str) -> list[Score]:
 def test_after_a_swap_it_is_as_if_the_new_model_had_heard_everything(speech: np.ndarray, other: Path) -> None:
     swapped: list[Event] = []
     always: list[Event] = []
-    pipeline = make(bundled_model(), swapped)
+    pipeline = make(bundled_model("edge"), swapped)
     shadows = Shadows(Config(), other, [pipeline])
     shadows.start()
     feed(pipeline, speech, 0, 40)
@@ -71,7 +71,7 @@ def test_after_a_swap_it_is_as_if_the_new_model_had_heard_everything(speech: np.
     reference = make(other, always)
     feed(reference, speech, 0, 80)
     reference.finish("end")
-    digests = [read_model(path)[1].digest for path in (bundled_model(), other)]
+    digests = [read_model(path)[1].digest for path in (bundled_model("edge"), other)]
     for name in ("a", "b"):
         mine, wanted = scores(swapped, name), scores(always, name)
         assert [score.model for score in mine] == [digests[0]] * 40 + [digests[1]] * 40
@@ -90,7 +90,7 @@ def test_a_model_of_other_bands_hears_for_itself_and_takes_over(
     """Logits after the swap are those of a pipeline that had the new model from the start, also after a long gap."""
     path = exported["int8"].path
     columns: dict[str, list[tuple[str, float, float]]] = {"swapped": [], "always": []}
-    pipeline, reference = make(bundled_model(), []), make(path, [])
+    pipeline, reference = make(bundled_model("edge"), []), make(path, [])
     for name, heard in (("swapped", pipeline), ("always", reference)):
         kept = columns[name]
         heard.add_tap(lambda hop, kept=kept: kept.append((hop.stream, hop.column.logit, hop.judgement.media_time)))
@@ -119,7 +119,7 @@ def test_a_model_of_other_bands_hears_for_itself_and_takes_over(
 
 def test_the_comparison_says_how_the_two_differ(speech: np.ndarray, other: Path) -> None:
     events: list[Event] = []
-    pipeline = make(bundled_model(), events)
+    pipeline = make(bundled_model("edge"), events)
     shadows = Shadows(Config(), other, [pipeline])
     shadows.start()
     feed(pipeline, speech, 0, 60)

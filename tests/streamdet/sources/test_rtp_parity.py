@@ -39,7 +39,7 @@ def track(blocks: list[Block]) -> np.ndarray:
     def observe(heard: Heard) -> None:
         said.append(np.nan if heard.judgement.p_fake is None else heard.judgement.p_fake)
 
-    model = bundled_model()
+    model = bundled_model("edge")
     make = judge_maker(Config(), read_model(model)[1])
     pipeline = Pipeline(OnnxEngine(model, max_batch=1), make, lambda _: None, batch=1, taps=(observe,))
     for block in blocks:

@@ -38,6 +38,12 @@ LIMITS = """\
 - Human speech that was resynthesized by a vocoder or a neural codec counts as synthetic.
 """
 
+PHASE = (
+    "Beside the ResNet six causal convolutions, those of Distill-MOS (B. Stahl and H. Gamper, 2025, MIT licence), hear "
+    "the complex spectrum, in floating point; moments of their outputs over the last 2.6 s and a hidden layer give "
+    "log-odds that are added to the ResNet's."
+)
+
 
 def card(info: ModelInfo, size: int, data: str = "") -> str:
     """Markdown model card from what the model file says of itself; ``data`` describes training data and licences."""
@@ -48,6 +54,7 @@ def card(info: ModelInfo, size: int, data: str = "") -> str:
         f"One column of evidence for every {info.front_end.hop_seconds:.2f} s of 16 kHz audio from "
         f"{info.front_end.mels} log-{info.front_end.bands} bands; windows of 3 to 10 s are pooled with learned "
         "attention.",
+        *([PHASE] if info.front_end.spectrum else []),
         f"Digest of the model file: `{info.digest}`.",
         "## Measured",
         *(_measured(split, figures) for split, figures in info.figures.items() if "figures" in figures),

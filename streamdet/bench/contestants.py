@@ -110,6 +110,9 @@ def _add_whole_way(taking_part: Field, settings: Settings, streams: int, publish
 def _add_peers(taking_part: Field, settings: Settings) -> None:
     for path in settings.models:
         content, info = read_model(path)
+        if info.front_end.spectrum:
+            taking_part.left_out.append(f"windows of {info.name} anew: not for a model that hears the spectrum too")
+            continue
         for seconds in WINDOW_SECONDS:
             frames = _whole_hops(info, seconds)
             try:

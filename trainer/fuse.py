@@ -190,8 +190,14 @@ def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.
 def fit_head(
     spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None] = lambda: None
 ) -> None:
-    """Fit the head of ``spectral``, which has ``members * hidden`` units, on what was heard."""
-    rng, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+    """Fit the head of ``spectral``, which has ``members * hidden`` units, on what was heard; repeatable by the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        _join(spectral, _fitted(spectral, lessons, config, advance))
+
+
+def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None]) -> list[_Member]:
+    rng = np.random.default_rng(config.seed)
     everything = np.arange(len(lessons.counts))
     usual = examples(lessons, rng.choice(everything, min(6_000, len(everything)), replace=False), config.window, rng)
     spectral.centre.copy_(torch.from_numpy(usual.mean(axis=0)))
@@ -199,7 +205,6 @@ def fit_head(
     members = [_Member(2 * spectral.outputs, config) for _ in range(config.members)]
     averages = [_Member(2 * spectral.outputs, config).eval() for _ in members]
     for member, average in zip(members, averages, strict=True):
-        member.reset(generator)
         average.load_state_dict(member.state_dict())
     weights = [weight for member in members for weight in member.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=config.rate, weight_decay=config.decay)
@@ -208,7 +213,7 @@ def fit_head(
             group["lr"] = config.rate * schedule(step / config.steps)
         rows = rng.integers(len(everything), size=config.batch)
         moments = spectral.normalised(torch.from_numpy(examples(lessons, rows, config.window, rng)))
-        loss = sum((_mixed_loss(m, moments, lessons.labels[rows], config, generator) for m in members), torch.zeros(()))
+        loss = sum((_mixed_loss(m, moments, lessons.labels[rows], config.smoothing) for m in members), torch.zeros(()))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -217,7 +222,7 @@ def fit_head(
                 for now, mean in zip(member.parameters(), average.parameters(), strict=True):
                     mean.lerp_(now, 0.01)
         advance()
-    _join(spectral, averages)
+    return averages
 
 
 class _Member(nn.Module):
@@ -228,26 +233,17 @@ class _Member(nn.Module):
         self.before, self.after = nn.Dropout(config.dropout), nn.Dropout(config.dropout)
         self.hidden, self.head = nn.Linear(inputs, config.hidden), nn.Linear(config.hidden, 1)
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw the weights as torch does, from ``generator``."""
-        for layer in (self.hidden, self.head):
-            bound = layer.in_features**-0.5
-            for parameter in (layer.weight, layer.bias):
-                nn.init.uniform_(parameter, -bound, bound, generator=generator)
-
     def forward(self, moments: Tensor) -> Tensor:
         """Log-odds of ``[n, 2048]``."""
         result: Tensor = self.head(self.after(functional.relu(self.hidden(self.before(moments)))))
         return result.squeeze(1)
 
 
-def _mixed_loss(
-    member: _Member, moments: Tensor, labels: FloatArray, config: FuseConfig, generator: torch.Generator
-) -> Tensor:
+def _mixed_loss(member: _Member, moments: Tensor, labels: FloatArray, smoothing: float) -> Tensor:
     """Cross-entropy of pairs of examples, mixed in all proportions alike."""
-    smooth = torch.from_numpy(labels) * (1 - config.smoothing) + config.smoothing / 2
-    part = torch.rand(len(moments), generator=generator)
-    other = torch.randperm(len(moments), generator=generator)
+    smooth = torch.from_numpy(labels) * (1 - smoothing) + smoothing / 2
+    part = torch.rand(len(moments))
+    other = torch.randperm(len(moments))
     mixed = torch.lerp(moments[other], moments, part[:, None])
     return functional.binary_cross_entropy_with_logits(member(mixed), torch.lerp(smooth[other], smooth, part))
 

@@ -1,0 +1,160 @@
+"""Fitting the head of the network that hears the phase, and weighing both networks."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from streamdet.features import FrontEnd, FrontEndConfig
+from tests.conftest import randomise
+from tests.trainer import corpus
+from trainer.cli import app
+from trainer.data.errors import DataError
+from trainer.data.fresh import Fresh
+from trainer.data.manifest import read_manifest
+from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, fit_head, hear, weigh
+from trainer.metrics import auc
+from trainer.models.fused import FusedNet
+from trainer.models.load import load_network
+from trainer.models.resnet import CausalResNet, Timeline
+from trainer.models.spectral import SpectralNet
+from trainer.place import Place
+from trainer.validation import Validation
+
+INSTALLED = importlib.util.find_spec("distillmos") is not None
+needs_weights = pytest.mark.skipif(not INSTALLED, reason="distillmos, whose convolutions are used, is not installed")
+BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True)
+CPU = Place(torch.device("cpu"))
+SMALL = FuseConfig(pieces=48, columns=4, window=2, members=2, hidden=8, steps=60, batch=32)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.make(tmp_path_factory.mktemp("fuse") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def store(manifest: Path) -> Fresh:
+    fresh = Fresh(read_manifest(manifest, "train"), None, BOTH)
+    fresh.check()
+    return fresh
+
+
+@pytest.fixture
+def both() -> FusedNet:
+    torch.manual_seed(3)
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(SMALL.members * SMALL.hidden))
+    for layer in network.spectral.layers:
+        torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
+    return network.eval()
+
+
+def lessons_of(both: FusedNet, store: Fresh, config: FuseConfig = SMALL) -> Lessons:
+    pieces = Pieces(draw(store, config), None, BOTH, columns=config.columns, seed=config.seed)
+    return hear(both, pieces, FrontEnd(BOTH), place=CPU)
+
+
+def test_draws_are_of_both_classes_alike_and_repeatable(store: Fresh) -> None:
+    clips = draw(store, SMALL)
+    assert len(clips) == SMALL.pieces
+    assert sum(clip.label for clip in clips) == SMALL.pieces // 2
+    assert [c.id for c in clips] == [c.id for c in draw(store, SMALL)]
+    assert [c.id for c in clips] != [c.id for c in draw(store, replace(SMALL, seed=1))]
+
+
+def test_one_class_is_not_enough(manifest: Path) -> None:
+    human = Fresh([c for c in read_manifest(manifest, "train") if c.label == 0], None, BOTH)
+    with pytest.raises(DataError, match="human and synthetic"):
+        draw(human, SMALL)
+
+
+def test_what_is_heard_is_what_the_network_makes_of_the_pieces(both: FusedNet, store: Fresh) -> None:
+    pieces = Pieces(draw(store, SMALL), None, BOTH, columns=SMALL.columns, seed=0)
+    heard = hear(both, pieces, FrontEnd(BOTH), place=CPU)
+    assert heard.columns.shape == (SMALL.pieces, SMALL.columns, 2 * both.spectral.outputs)
+    np.testing.assert_array_equal(heard.labels, [clip.label for clip in pieces.clips])
+    samples, count = pieces[5]
+    features = torch.from_numpy(FrontEnd(BOTH).whole(samples)[None, :, BOTH.mels :])
+    with torch.no_grad():
+        wanted = both.spectral.columns(features, Timeline(None))[0].numpy()
+    assert heard.counts[5] == count
+    np.testing.assert_allclose(heard.columns[5], wanted, rtol=2e-3, atol=2e-3)
+
+
+def test_a_worker_makes_the_same_pieces(both: FusedNet, store: Fresh) -> None:
+    pieces = Pieces(draw(store, SMALL)[:20], None, BOTH, columns=SMALL.columns, seed=0)
+    alone, beside = (hear(both, pieces, FrontEnd(BOTH), place=CPU, workers=n) for n in (0, 1))
+    np.testing.assert_array_equal(alone.columns, beside.columns)
+
+
+def test_examples_are_moments_of_columns_that_are_sound() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.random((1, 5, 6)).astype(np.float16)
+    columns[:, :, 3:] += 2.0  # squares
+    columns[0, 2:] = np.nan
+    one = Lessons(columns, np.array([2]), np.array([1.0], np.float32))
+    got = examples(one, np.zeros(20, np.intp), 2, rng)
+    mean = columns[0, :2].astype(np.float32).mean(axis=0)
+    wanted = np.concatenate((mean[:3], np.sqrt(mean[3:] - mean[:3] ** 2)))
+    np.testing.assert_allclose(got, np.tile(wanted, (20, 1)), rtol=1e-3)
+
+
+def test_the_head_learns_what_can_be_told_and_the_same_again(both: FusedNet, store: Fresh) -> None:
+    heard = lessons_of(both, store)
+    before = both.spectral.layers[0].conv.weight.clone()
+    fit_head(both.spectral, heard, SMALL)
+    rows = np.arange(len(heard.counts))
+    moments = both.spectral.normalised(torch.from_numpy(examples(heard, rows, 2, np.random.default_rng(1))))
+    with torch.no_grad():
+        scores = both.spectral.decide(moments).double().numpy()
+    assert auc(scores, heard.labels.astype(np.float64)) > 0.9
+    torch.testing.assert_close(both.spectral.layers[0].conv.weight, before)
+    once = both.spectral.head.weight.clone()
+    fit_head(both.spectral, heard, SMALL)
+    torch.testing.assert_close(both.spectral.head.weight, once)
+
+
+@torch.no_grad()
+def test_shares_bring_both_to_one_deviation(both: FusedNet, manifest: Path) -> None:
+    val = Validation(read_manifest(manifest, "val"), BOTH)
+    figures = weigh(both, val, 0.25, CPU)
+    fused = val.scores(both)
+    assert fused.mean() == pytest.approx(0.0, abs=1e-4)
+    assert figures.fused == pytest.approx(val.judged(fused))
+    both.shares.copy_(torch.tensor([both.shares[0], 0.0, 0.0]))
+    assert val.scores(both).std() == pytest.approx(0.75, rel=1e-3)
+
+
+@needs_weights
+def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_path: Path) -> None:
+    resnet, out = tmp_path / "resnet.pt", tmp_path / "fused.pt"
+    front_end = replace(BOTH, spectrum=False)
+    torch.manual_seed(4)
+    torch.save({**randomise(CausalResNet(0.125, mels=32)).checkpoint(), "front_end": front_end.to_dict()}, resnet)
+    options = ["--pieces", "64", "--steps", "20", "--members", "2", "--hidden", "4", "--workers", "0", "--amp", "off"]
+    result = CliRunner().invoke(app, ["fuse", str(resnet), str(manifest), *options, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "fused" in result.output
+    network = load_network(out)
+    assert isinstance(network, FusedNet)
+    assert network.shares[0] > 0
+    model = tmp_path / "model.onnx"
+    result = CliRunner().invoke(app, ["export", str(out), str(manifest), "--clips", "8", "--out", str(model)])
+    assert result.exit_code == 0, result.output
+    assert "Distill-MOS" in model.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_without_the_weights_it_says_how_to_get_them(
+    manifest: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distillmos" else found(name))
+    result = CliRunner().invoke(app, ["fuse", str(checkpoint), str(manifest), "--out", str(tmp_path / "f.pt")])
+    assert result.exit_code != 0
+    assert "distillmos is not installed" in f"{result.output}{result.exception}"

@@ -26,4 +26,4 @@ def find_model(wanted: Path | None) -> Path:
     """
     wanted = wanted or Path(os.environ.get(VARIABLE) or DEFAULT)
     name = str(wanted)
-    return bundled_model(name) if name in BUNDLED and not wanted.exists() else wanted
+    return bundled_model(name) if name in BUNDLED and not wanted.is_file() else wanted

@@ -31,6 +31,8 @@ def test_none_is_what_the_environment_says_or_the_default(monkeypatch: pytest.Mo
 
 def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "streamdet").mkdir()  # as in a checkout
+    assert find_model(Path("streamdet")) == bundled_model()
     (tmp_path / "edge").write_bytes(b"")
     assert find_model(Path("edge")) == Path("edge")
     assert find_model(Path("./other.onnx")) == Path("other.onnx")

@@ -122,7 +122,9 @@ def _add_peers(taking_part: Field, settings: Settings) -> None:
                 break
             label = f"ONNX Runtime {info.precision}, {seconds} s window ({info.name})"
             taking_part.add("window", label, 1, window.run, **describe_model(info), seconds=seconds, frames=frames)
-    _add_eager(taking_part, read_model(settings.models[0])[1])
+    first = read_model(settings.models[0])[1]
+    if not first.front_end.spectrum:  # its peer would be a ResNet alone
+        _add_eager(taking_part, first)
 
 
 def _add_eager(taking_part: Field, info: ModelInfo) -> None:

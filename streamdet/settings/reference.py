@@ -103,6 +103,8 @@ def _bound(mark: Any) -> str:
 
 
 def _kind(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
     options = [entry for entry in typing.get_args(annotation) if entry is not type(None)]
     origin = typing.get_origin(annotation)
     if origin in (types.UnionType, typing.Union):

@@ -705,12 +705,7 @@ def engine_build(
 
 @model_app.command("info")
 def model_info(
-    path: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Model file, or `edge`, the bundled one for many streams; default: the bundled `streamdet`."
-        ),
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(help=WHICH_MODEL)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model file says of itself: front end, calibration, thresholds, figures, digest.

@@ -441,9 +441,7 @@ def fuse(
     clips = _chosen([c for c in listed if c.split == "train"], chosen)
     bank = load_bank(noise, clips)
     store = _fresh(clips, None, front_end)
-    with _stage("hearing the validation clips", 1) as advance:
-        val = Validation([c for c in listed if c.split == "val"], front_end)
-        advance()
+    val = Validation([c for c in listed if c.split == "val"], front_end)
     _list_skipped(val.skipped)
     drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)

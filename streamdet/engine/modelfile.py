@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamdet.bundled import BUNDLED
 from streamdet.errors import ModelError
 from streamdet.features import FrontEndConfig
 
@@ -80,7 +81,10 @@ def read_model(path: Path | str) -> tuple[bytes, ModelInfo]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+        names = " or ".join(BUNDLED)
+        raise ModelError(
+            f"cannot read the model {path}: {error.strerror or error}; name a model file, or {names} from the package"
+        ) from error
     try:
         digest = _verified_digest(content)
         return content, _parse_info(content, digest)

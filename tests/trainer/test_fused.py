@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -142,13 +141,18 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(saved: Path, tmp_path: Path) 
         load_network(tmp_path / "part.pt")
 
 
-@pytest.mark.parametrize(("precision", "percent"), [("fp32", 0.01), ("fp16", 1.0)])
+@pytest.mark.parametrize(("precision", "percent", "tolerance"), [("fp32", 0.01, 1e-3), ("fp16", 1.0, 0.05)])
 def test_exact_graphs_equal_torch(
-    fused: FusedNet, models: dict[str, ExportReport], noises: list[FloatArray], precision: str, percent: float
+    fused: FusedNet,
+    models: dict[str, ExportReport],
+    noises: list[FloatArray],
+    precision: str,
+    percent: float,
+    tolerance: float,
 ) -> None:
     assert models[precision].drift["none"].column < percent
     for columns, clip in zip(streamed_columns(models[precision].path, noises[:3]), noises[:3], strict=True):
-        np.testing.assert_allclose(columns, reference_columns(fused, clip), rtol=percent, atol=percent)
+        np.testing.assert_allclose(columns, reference_columns(fused, clip), rtol=tolerance, atol=tolerance)
 
 
 def test_integers_stay_close_from_the_first_column_on(
@@ -188,7 +192,6 @@ def test_the_graph_for_tensorrt_keeps_its_states_in_pools(models: dict[str, Expo
 
 def test_a_model_file_of_it_says_which_features_it_hears(models: dict[str, ExportReport]) -> None:
     assert models["int8"].info.front_end == BOTH
-    assert replace(BOTH, spectrum=False) != BOTH
 
 
 def test_features_are_made_for_both(noises: list[FloatArray]) -> None:

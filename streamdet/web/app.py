@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamdet.events import utc
 from streamdet.web.access import Access
@@ -34,6 +34,8 @@ from streamdet.web.view import View, describe
 log = structlog.get_logger(__name__)
 STATIC = Path(__file__).parent / "static"
 SMALL = 4096  # bytes of a request that carries a few words
+LINGER_SECONDS = 10.0  # at most, for the rest of a file that is refused
+SILENCE_SECONDS = 1.0  # after which no more of it is waited for
 NAME = 80  # characters of a person's or file's name
 
 
@@ -219,10 +221,29 @@ async def _say_error(request: Request, error: HTTPException) -> Response:  # noq
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
+class _Refusal(JSONResponse):
+    """Answers at once, then reads on and forgets what is still being sent.
+
+    A connection that is closed with bytes unread is reset, and a sender that finishes sending before it listens never
+    learns why (RFC 9112, section 9.6).
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the answer, linger, end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        until = time.monotonic() + LINGER_SECONDS
+        with contextlib.suppress(TimeoutError):
+            while (await asyncio.wait_for(receive(), SILENCE_SECONDS)).get("more_body"):
+                if time.monotonic() > until:
+                    break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 async def _say_refused(request: Request, error: ScanRefusedError) -> Response:  # noqa: ARG001
-    """Refuse a file; the rest of it is not read, so the connection ends here."""
+    """Refuse a file; the connection ends with the answer."""
     headers = {"connection": "close"} | ({"retry-after": "30"} if error.status == 503 else {})
-    return JSONResponse({"error": str(error)}, error.status, headers)
+    return _Refusal({"error": str(error)}, error.status, headers)
 
 
 async def _say_fault(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ import soundfile
 from streamdet.config import Config, WindowSection
 from streamdet.store.gate import Gate
 from streamdet.store.upkeep import Limits
+from streamdet.web import app
 from streamdet.web.desk import as_int16, wav
 from streamdet.web.ranges import UnsatisfiableError, parse_range
 from trainer.export import ExportReport
@@ -272,11 +273,30 @@ def test_too_large_is_refused_where_nobody_said_how_large(rig: Rig) -> None:
         for _ in range(9):
             yield bytes(1_000_000)
 
-    try:
-        answer = request(rig.port, "POST", "/api/scans", endless(), {"Transfer-Encoding": "chunked"})
-    except (BrokenPipeError, ConnectionResetError):
-        return  # the connection was ended while we were still sending, which is a refusal too
+    answer = request(rig.port, "POST", "/api/scans", endless())  # goes in chunks
     assert answer.status == 413
+
+
+def test_who_sends_all_before_listening_learns_why_a_file_is_refused(rig: Rig) -> None:
+    for _ in range(5):  # more than socket buffers hold, so that it fails where the rest is not read
+        assert request(rig.port, "POST", "/api/scans", bytes(30_000_000)).status == 413
+
+
+def test_a_refused_sender_that_never_ends_is_cut_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "LINGER_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", rig.port), timeout=20) as raw:
+        host = f"Host: 127.0.0.1:{rig.port}\r\nX-Streamdet: 1\r\n"
+        raw.sendall(f"POST /api/scans HTTP/1.1\r\n{host}Content-Length: 99999999999\r\n\r\n".encode())
+        assert raw.recv(12).endswith(b"413")
+        until = time.monotonic() + 8
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_zeros(raw, until)
+
+
+def send_zeros(to: socket.socket, until: float) -> None:
+    """Send until this time of the monotonic clock, or until it is not taken any more."""
+    while time.monotonic() < until:
+        to.sendall(bytes(100_000))
 
 
 def links() -> Iterator[str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamdet.engine.modelfile import ModelInfo
 
 BUNDLED = {
     "streamdet": "streamdet.onnx",  # the default, the better one
@@ -27,3 +31,8 @@ def find_model(wanted: Path | None) -> Path:
     wanted = wanted or Path(os.environ.get(VARIABLE) or DEFAULT)
     name = str(wanted)
     return bundled_model(name) if name in BUNDLED and not wanted.is_file() else wanted
+
+
+def lighter(info: ModelInfo) -> str:
+    """Say what to do where this model is too much for the machine; empty where the package has none that is lighter."""
+    return "--model edge needs a tenth of the work" if info.front_end.spectrum else ""

@@ -27,6 +27,7 @@ from streamdet.assembly import (
 )
 from streamdet.audio.block import Block, End, Status
 from streamdet.audio.ring import Span
+from streamdet.bundled import lighter
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time
 from streamdet.delivery.courier import Delivers
@@ -272,9 +273,11 @@ class Listener:
         """Say once when more sound comes than can be scored, or more streams than were found to fit, and when not."""
         change = self._overload.look(self._crew.load, now)
         if change is not None:
-            log.warning("overload" if change.begins else "overload_over", **change.detail())
+            hint = lighter(self.model) if change.begins else ""
+            said = {"hint": hint} if hint else {}
+            log.warning("overload" if change.begins else "overload_over", **change.detail(), **said)
             if change.begins:
-                reason = f"overload: scoring is {change.lag:.1f} s behind the sound"
+                reason = f"overload: scoring is {change.lag:.1f} s behind the sound" + (f"; {hint}" if hint else "")
             else:
                 reason = f"overload is over after {change.seconds:.0f} s, {change.skipped} hops were left out"
             self.tell("degraded" if change.begins else "live", reason, change.detail())

@@ -441,7 +441,10 @@ def fuse(
     clips = _chosen([c for c in listed if c.split == "train"], chosen)
     bank = load_bank(noise, clips)
     store = _fresh(clips, None, front_end)
-    val = Validation([c for c in listed if c.split == "val"], front_end)
+    judges = [c for c in listed if c.split == "val"]
+    if len({c.label for c in judges}) < 2:
+        raise DataError("the clips of split val weigh the networks: give a manifest that has human and synthetic ones")
+    val = Validation(judges, front_end)
     _list_skipped(val.skipped)
     drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)

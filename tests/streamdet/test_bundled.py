@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.bundled import BUNDLED, VARIABLE, bundled_model, find_model
+from streamdet.bundled import BUNDLED, VARIABLE, bundled_model, find_model, lighter
 from streamdet.config import validated
 from streamdet.engine.modelfile import read_model
 
@@ -17,6 +17,11 @@ def test_each_is_there_and_carries_its_card(name: str) -> None:
     _, info = read_model(path)
     assert info.precision == "int8"
     assert info.digest in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_whoever_has_the_heavy_one_is_told_of_the_light_one() -> None:
+    assert "--model edge" in lighter(read_model(bundled_model())[1])
+    assert lighter(read_model(bundled_model("edge"))[1]) == ""
 
 
 def test_none_is_what_the_environment_says_or_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -150,6 +150,18 @@ def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_p
     assert "Distill-MOS" in model.with_suffix(".md").read_text(encoding="utf-8")
 
 
+@needs_weights
+def test_without_clips_to_weigh_by_it_says_so_before_it_listens(
+    manifest: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    alone = manifest.with_name("train-only.csv")
+    alone.write_text(manifest.read_text(encoding="utf-8").replace(",val,", ",train,"), encoding="utf-8")
+    result = CliRunner().invoke(app, ["fuse", str(checkpoint), str(alone), "--out", str(tmp_path / "f.pt")])
+    assert isinstance(result.exception, DataError)
+    assert "split val weigh" in str(result.exception)
+    assert "hearing" not in result.output
+
+
 def test_without_the_weights_it_says_how_to_get_them(
     manifest: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

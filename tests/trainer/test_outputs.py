@@ -65,7 +65,7 @@ def test_export_needs_the_text_for_its_card_before_it_begins(tmp_path: Path) -> 
     arguments = ["export", "m.pt", "m.csv", "--out", str(tmp_path / "m.onnx"), "--data", str(tmp_path / "nope.md")]
     result = RUNNER.invoke(cli.app, arguments)
     assert result.exit_code == 2
-    assert "does not exist" in result.output
+    assert "does not exist" in " ".join(result.output.replace("│", " ").split())  # wherever the frame breaks the line
 
 
 def test_export_of_an_empty_manifest_and_negative_counts_are_refused(checkpoint: Path, tmp_path: Path) -> None:

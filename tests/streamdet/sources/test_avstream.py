@@ -218,7 +218,10 @@ def test_a_child_ends_with_its_parent_and_leaves_nothing() -> None:
     child._input.close()  # as when the parent dies
     process.wait(30)
     child.close()
-    assert psutil.Process().num_fds() == before
+    until = time.monotonic() + 20
+    while psutil.Process().num_fds() > before and time.monotonic() < until:
+        time.sleep(0.05)  # threads of a busy machine may still be closing
+    assert psutil.Process().num_fds() <= before
 
 
 @pytest.mark.parametrize("uri", ["rtsp:", "http:///path", "rtsp://h/x?transport=pigeon"])

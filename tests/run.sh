@@ -70,7 +70,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 .venv/bin/python -m pip install --quiet "$TORCH"
 .venv/bin/python -m pip install --quiet --editable '.[dev]'
 # Of the teacher's package only the weights are read; what it depends on would be many times larger.
-.venv/bin/python -m pip install --quiet --no-deps 'distillmos>=0.9,<0.10'
+.venv/bin/python -m pip install --quiet --no-deps 'distillmos>=0.9,<0.10' 'speechmos>=0.0.1,<0.1'
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

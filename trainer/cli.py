@@ -403,10 +403,14 @@ def fuse(
     noise: Noise = None,
     pieces: Annotated[int, typer.Option(min=64, help="Distorted pieces of training clips to learn from.")] = 12_000,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 256 pieces.")] = 1_500,
-    members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged.")] = 4,
+    members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged, of each kind.")] = 4,
     hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head.")] = 128,
+    hear: Annotated[
+        str,
+        typer.Option(help="What to hear: power (four times the work of the ResNet alone), phase (ten times), or both."),
+    ] = "both",
     share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears the phase in the sum of both.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears frequencies in the sum of both.")
     ] = 0.6,
     exclude_family: WithoutFamily = None,
     exclude_source: WithoutSource = None,
@@ -415,25 +419,28 @@ def fuse(
     amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Put a network that hears the phase beside a trained one: better, and some ten times the work.
+    """Put a network that hears single frequencies beside a trained one: better, and four to ten times the work.
 
-    Its convolutions are those of Distill-MOS and stay as they are; a head is fitted on what they say of the training
-    clips, minutes on two cores. The val split weighs both and says what is gained. `trainer export` takes the result as
-    it takes any other.
+    Its convolutions are those of PLCMOS, which hear powers, and of Distill-MOS, which hear the phase; they stay as they
+    are, and a head is fitted on what they say of the training clips, minutes on two cores. The val split weighs both
+    networks and says what is gained. `trainer export` takes the result as it takes any other.
 
     Use it so:
 
     `trainer fuse run/best.pt corpus/manifest.csv --noise corpus/noise --out fused.pt`
 
-    `trainer fuse run/best.pt corpus/manifest.csv --pieces 2000 --share 0.5 --out quick.pt`
+    `trainer fuse run/best.pt corpus/manifest.csv --hear power --pieces 2000 --out quick.pt`
     """
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
     config = fusing.FuseConfig(pieces=pieces, steps=steps, members=members, hidden=hidden, share=share, seed=seed)
-    resnet, front_end = CausalResNet.from_checkpoint(checkpoint), replace(front_end_of(checkpoint), spectrum=True)
+    _one_of("--hear", hear, ("both", "phase", "power"))
+    hears = ("phase", "power") if hear == "both" else (hear,)
+    resnet = CausalResNet.from_checkpoint(checkpoint)
+    front_end = replace(front_end_of(checkpoint), spectrum="phase" in hears, powers="power" in hears)
     if not resnet.causal:
         raise ModelError(f"{checkpoint}: padded at both ends; only a causal network can be fused")
-    spectral = fusing.fresh_spectral(members * hidden)
+    spectral = fusing.fresh_spectral(hears, config)
     found = choose_device(cast(Device, device))
     place = Place(found, choose_half(cast(Amp, amp), found))
     chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
@@ -454,7 +461,7 @@ def fuse(
     with _stage("fitting the head", steps) as advance:
         fusing.fit_head(both.cpu().spectral, lessons, config, advance)
     figures = fusing.weigh(both.to(place.device), val, share, place)
-    for name, one in (("alone", figures.alone), ("the phase", figures.spectral), ("fused", figures.fused)):
+    for name, one in (("alone", figures.alone), ("beside it", figures.spectral), ("fused", figures.fused)):
         typer.echo(f"{name:10} " + "  ".join(f"{k} {v:.4f}" for k, v in one.items()))
     fitting.save(out, {**both.cpu().checkpoint(), "front_end": front_end.to_dict()})
     typer.echo(f"{out}")

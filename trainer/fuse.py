@@ -1,6 +1,6 @@
-"""Puts a network that hears the phase beside a trained one: fits its head, and weighs what both say.
+"""Puts a network that hears single frequencies beside a trained one: fits its head, and weighs what both say.
 
-The convolutions are those of Distill-MOS (:mod:`trainer.models.spectral`) and stay as they are, so they hear each piece
+Its convolutions (:mod:`trainer.models.spectral`) were trained by others and stay as they are, so they hear each piece
 of the training clips once, and the head is fitted on what they said: some minutes on two cores instead of days.
 Small networks that are fitted apart and averaged (L. Hansen and P. Salamon, "Neural Network Ensembles", 1990) make one
 hidden layer; pairs are mixed (H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018).
@@ -32,8 +32,8 @@ from trainer.models.fused import FusedNet
 from trainer.models.resnet import Timeline, pool
 from trainer.models.spectral import SpectralNet
 from trainer.place import Place
-from trainer.teacher import Teacher
 from trainer.validation import Validation
+from trainer.weights import WEIGHTS
 
 ROWS = 16  # pieces a call of the convolutions
 EXPONENT = 0.3  # of the balance over families and sources: more even than for a network that learns from nothing
@@ -49,8 +49,8 @@ class FuseConfig:
     """How a head is fitted.
 
     ``columns`` is the length of a piece in columns of 0.32 s, ``window`` that of what one example's moments are over.
-    ``members`` networks of ``hidden`` units each are averaged. ``share`` is the second network's in the sum of both
-    log-odds, each divided by its deviation on the validation clips.
+    ``members`` networks of ``hidden`` units each, for each stack of convolutions, are averaged. ``share`` is the second
+    network's in the sum of both log-odds, each divided by its deviation on the validation clips.
     """
 
     pieces: int = 12_000
@@ -72,8 +72,8 @@ class FuseConfig:
 class Lessons:
     """What the convolutions made of ``n`` pieces.
 
-    ``columns`` are float16 ``[n, columns, 2048]`` of :meth:`SpectralNet.columns`, of which the first ``counts`` are
-    sound.
+    ``columns`` are float16 ``[n, columns, 2 outputs]`` of :meth:`SpectralNet.columns`, the first ``counts`` of which
+    are sound.
     """
 
     columns: Said
@@ -135,14 +135,15 @@ class Pieces(Dataset[tuple[FloatArray, int]]):
         return samples, min(self._columns, max(1, round(len(piece) / hop)))
 
 
-def fresh_spectral(hidden: int) -> SpectralNet:
-    """Give the network that hears the phase its convolutions; its head knows nothing yet.
+def fresh_spectral(hears: Sequence[str], config: FuseConfig) -> SpectralNet:
+    """Give the network that hears single frequencies its convolutions; its head knows nothing yet.
 
     Raises:
         DependencyError: the weights of the convolutions are not installed.
     """
-    network = SpectralNet(hidden)
-    network.adopt(Teacher().convolutions())
+    network = SpectralNet(config.members * config.hidden * len(hears), hears)
+    for name, stack in zip(hears, network.each(), strict=True):
+        stack.adopt(WEIGHTS[name]())
     # In this order of memory the convolutions take half of the time on a CPU.
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
@@ -177,7 +178,7 @@ def hear(
 
 
 def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.random.Generator) -> FloatArray:
-    """Moments ``[rows, 2048]`` over ``window`` columns somewhere in each piece, as the network has them."""
+    """Moments ``[rows, 2 outputs]`` over ``window`` columns somewhere in each piece, as the network has them."""
     sums = np.empty((len(rows), lessons.columns.shape[2]), np.float32)
     for at, row in enumerate(rows):
         end = int(rng.integers(min(window, lessons.counts[row]), lessons.counts[row] + 1))
@@ -190,10 +191,13 @@ def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.
 def fit_head(
     spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None] = lambda: None
 ) -> None:
-    """Fit the head of ``spectral``, which has ``members * hidden`` units, on what was heard; repeatable by the seed."""
+    """Fit the head of ``spectral`` on what was heard; repeatable by the seed.
+
+    Each stack has ``members`` networks of its own, which err more differently than networks that hear both.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        _join(spectral, _fitted(spectral, lessons, config, advance))
+        _join(spectral, _fitted(spectral, lessons, config, advance), _places(spectral))
 
 
 def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None]) -> list[_Member]:
@@ -202,8 +206,9 @@ def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance
     usual = examples(lessons, rng.choice(everything, min(6_000, len(everything)), replace=False), config.window, rng)
     spectral.centre.copy_(torch.from_numpy(usual.mean(axis=0)))
     spectral.spread.copy_(torch.from_numpy(usual.std(axis=0) + LEAST))
-    members = [_Member(2 * spectral.outputs, config) for _ in range(config.members)]
-    averages = [_Member(2 * spectral.outputs, config).eval() for _ in members]
+    places = _places(spectral) * config.members
+    members = [_Member(len(place), config) for place in places]
+    averages = [_Member(len(place), config).eval() for place in places]
     for member, average in zip(members, averages, strict=True):
         average.load_state_dict(member.state_dict())
     weights = [weight for member in members for weight in member.parameters()]
@@ -213,7 +218,9 @@ def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance
             group["lr"] = config.rate * schedule(step / config.steps)
         rows = rng.integers(len(everything), size=config.batch)
         moments = spectral.normalised(torch.from_numpy(examples(lessons, rows, config.window, rng)))
-        loss = sum((_mixed_loss(m, moments, lessons.labels[rows], config.smoothing) for m in members), torch.zeros(()))
+        labels, loss = lessons.labels[rows], torch.zeros(())
+        for member, place in zip(members, places, strict=True):
+            loss = loss + _mixed_loss(member, moments[:, place], labels, config.smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -234,7 +241,7 @@ class _Member(nn.Module):
         self.hidden, self.head = nn.Linear(inputs, config.hidden), nn.Linear(config.hidden, 1)
 
     def forward(self, moments: Tensor) -> Tensor:
-        """Log-odds of ``[n, 2048]``."""
+        """Log-odds of ``[n, inputs]``."""
         result: Tensor = self.head(self.after(functional.relu(self.hidden(self.before(moments)))))
         return result.squeeze(1)
 
@@ -248,9 +255,20 @@ def _mixed_loss(member: _Member, moments: Tensor, labels: FloatArray, smoothing:
     return functional.binary_cross_entropy_with_logits(member(mixed), torch.lerp(smooth[other], smooth, part))
 
 
+def _places(spectral: SpectralNet) -> list[Tensor]:
+    """Where the moments of each stack are among all."""
+    sizes, size = [stack.outputs for stack in spectral.each()], spectral.outputs
+    means = torch.split(torch.arange(size), sizes)
+    return [torch.cat((mean, mean + size)) for mean in means]
+
+
 @torch.no_grad()
-def _join(spectral: SpectralNet, members: Sequence[_Member]) -> None:
-    spectral.hidden.weight.copy_(torch.cat([m.hidden.weight for m in members]))
+def _join(spectral: SpectralNet, members: Sequence[_Member], places: Sequence[Tensor]) -> None:
+    rows = []
+    for number, member in enumerate(members):
+        weight, place = member.hidden.weight, places[number % len(places)]
+        rows.append(weight.new_zeros(len(weight), 2 * spectral.outputs).index_copy_(1, place, weight))
+    spectral.hidden.weight.copy_(torch.cat(rows))
     spectral.hidden.bias.copy_(torch.cat([m.hidden.bias for m in members]))
     spectral.head.weight.copy_(torch.cat([m.head.weight for m in members], dim=1) / len(members))
     spectral.head.bias.copy_(torch.stack([m.head.bias for m in members]).mean(dim=0))
@@ -267,7 +285,7 @@ def weigh(network: FusedNet, val: Validation, share: float, place: Place) -> Fig
 
 @torch.inference_mode()
 def _opinions(network: FusedNet, val: Validation, place: Place) -> tuple[Scores, Scores]:
-    """Log-odds of the validation clips by the ResNet, and by the network that hears the phase, with one attention."""
+    """Log-odds of the validation clips by the ResNet, and by the other network, with one attention."""
     network = network.to(place.device).eval()
     ours, theirs = [], []
     for begin in range(0, len(val.features), ROWS):

@@ -8,8 +8,8 @@ and two ways of export would have to be kept equal.
 Interface of both graphs, batch dynamic: inputs ``features`` float32 ``[batch, 32, values]`` and ``state_00`` …, outputs
 ``column`` float32 ``[batch, 2]`` and ``next_00`` … in the same order. All states start as zeros.
 
-Of a :class:`trainer.models.fused.FusedNet` only the ResNet differs from graph to graph; the network that hears the
-phase is appended in floating point (:mod:`trainer.opinion`).
+Of a :class:`trainer.models.fused.FusedNet` only the ResNet differs from graph to graph; the network that hears single
+frequencies is appended in floating point (:mod:`trainer.opinion`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from streamdet.features.logmel import SPECTRUM_BINS
 from trainer.models.fused import FusedNet
 from trainer.models.load import Network
 from trainer.models.resnet import MAX_LOG_WEIGHT, STRIDE, BasicBlock, CausalResNet, ConvNorm
@@ -109,7 +108,7 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        values = network.mels + (2 * SPECTRUM_BINS if self._fused else 0)
+        values = network.values if isinstance(network, FusedNet) else network.mels
         self._declare(self._inputs, "features", TensorProto.FLOAT, STRIDE, values)
         self._declare(self._outputs, "column", TensorProto.FLOAT, 2)
 
@@ -153,7 +152,7 @@ class Graph:
         return self.node("Slice", "features.bands", "features", *self.span(0, self._network.mels, 2))
 
     def other(self) -> str | None:
-        """Name of what the network that hears the phase adds to columns, ``[batch, 2]``; None where there is none."""
+        """Name of what the second network adds to columns, ``[batch, 2]``; None where there is none."""
         return None if self._fused is None else opinion(self, self._fused, TensorProto.FLOAT)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The network that hears the phase as ONNX nodes, in floating point.
+"""The network that hears single frequencies as ONNX nodes, in floating point.
 
 Not in integers: that was tried, and moved its log-odds by 6 to 17 % of their deviation (docs/ablations.md), as the head
 reads small deviations of many outputs.
@@ -6,16 +6,15 @@ reads small deviations of many outputs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from streamdet.features.logmel import SPECTRUM_BINS
 from trainer.models.fused import FusedNet
 from trainer.models.resnet import STRIDE
-from trainer.models.spectral import FRAMES, LIMIT, MEMORY, SLOPE, SpectralConv
+from trainer.models.spectral import LIMIT, MEMORY, SLOPE, FrozenConv, PhaseStack, Stack
 
 if TYPE_CHECKING:
     from trainer.graph import Graph
@@ -34,22 +33,18 @@ def opinion(graph: Graph, network: FusedNet, dtype: int) -> str:
     """
     node, constant, span = graph.node, graph.constant, graph.span
     spectral, width = network.spectral, 2 * network.spectral.outputs
-    x = node("Slice", "features.spectrum", "features", *span(network.mels, None, 2))
-    x = node("Reshape", "spectrum.parts", x, constant("two.parts", [0, STRIDE, 2, SPECTRUM_BINS], np.int64))
-    x = node("Transpose", "spectrum", x, perm=[0, 2, 1, 3])
-    x = x if dtype == TensorProto.FLOAT else node("Cast", "spectrum.half", x, to=dtype)
-    for number, (layer, shape) in enumerate(zip(spectral.layers, spectral.state_shapes(), strict=False)):
-        assert isinstance(layer, SpectralConv)
-        name = f"spectral_{number}"
-        joined, weights = graph.join(x, layer.past, 2, dtype, shape), _weights(graph, name, layer.conv)
-        x = node("Conv", f"{name}.conv", joined, *weights, strides=list(layer.conv.stride))
-        x = node("LeakyRelu", name, x, alpha=SLOPE)
-    x = x if dtype == TensorProto.FLOAT else node("Cast", "outputs", x, to=TensorProto.FLOAT)
-    part = [FRAMES, 1]
-    pair = x, node("Mul", "outputs.square", x, x)
-    means = [node("AveragePool", f"{y}.mean", y, kernel_shape=part, strides=part) for y in pair]
-    both = node("Concat", "column.means", *means, axis=1)
-    flat = node("Reshape", "column.flat", both, constant("row", [0, 1, 1, -1], np.int64))
+    means: list[str] = []
+    squares: list[str] = []
+    begin = network.mels
+    for name, stack in zip(spectral.settings["hears"], spectral.each(), strict=True):
+        part = node("Slice", f"features.{name}", "features", *span(begin, begin + stack.values, 2))
+        begin += stack.values
+        x = _stack(graph, name, stack, part, dtype)
+        for y, parts in ((x, means), (node("Mul", f"{x}.square", x, x), squares)):
+            shape = [stack.frames, 1]
+            mean = node("AveragePool", f"{y}.mean", y, kernel_shape=shape, strides=shape)
+            parts.append(node("Reshape", f"{y}.flat", mean, constant("row", [0, 1, 1, -1], np.int64)))
+    flat = node("Concat", "column.flat", *means, *squares, axis=3)
     edges, one = constant("one.more", [0, 0, 0, 0, 0, 0, 0, 1], np.int64), constant("one", 1.0, np.float32)
     counted = node("Pad", "column.counted", flat, edges, one)
     columns = graph.join(counted, MEMORY - 1, 2, TensorProto.FLOAT, (1, MEMORY - 1, width + 1))
@@ -73,6 +68,38 @@ def opinion(graph: Graph, network: FusedNet, dtype: int) -> str:
     matrix = constant("opinion.weight", np.concatenate((share * weight, 0 * weight)), np.float32)
     shift = constant("opinion.bias", [share * bias[0] + offset, 0.0], np.float32)
     return node("Gemm", "opinion", hidden, matrix, shift, transB=1)
+
+
+def _stack(graph: Graph, name: str, stack: Stack, x: str, dtype: int) -> str:
+    """Add convolutions on ``x`` ``[batch, 32, values]``; gives float32 ``[batch, channels, frames, bands]``."""
+    node = graph.node
+    if isinstance(stack, PhaseStack):
+        x = node("Reshape", f"{name}.parts", x, graph.constant("two.parts", [0, STRIDE, 2, -1], np.int64))
+        x = node("Transpose", name, x, perm=[0, 2, 1, 3])
+    else:
+        x = node(
+            "Slice",
+            f"{name}.frames",
+            x,
+            *graph.span(stack.skip - 1, None, 1),
+            graph.constant("skip", [stack.skip], np.int64),
+        )
+        x = node("Unsqueeze", name, x, graph.constant("one.channel", [1], np.int64))
+    x = x if dtype == TensorProto.FLOAT else node("Cast", f"{name}.half", x, to=dtype)
+    for number, (layer, shape) in enumerate(zip(stack.layers, stack.state_shapes(), strict=True)):
+        assert isinstance(layer, FrozenConv)
+        at, conv = f"{name}_{number}", layer.conv
+        joined, band = graph.join(x, layer.past, 2, dtype, shape), int(conv.padding[1])
+        kind: dict[str, Any] = {
+            "strides": list(conv.stride),
+            "dilations": list(conv.dilation),
+            "pads": [0, band, 0, band],
+        }
+        x = node("Conv", f"{at}.conv", joined, *_weights(graph, at, conv), **kind)
+        if stack.pool > 1:
+            x = node("MaxPool", f"{at}.pool", x, kernel_shape=[1, stack.pool], strides=[1, stack.pool])
+        x = node("LeakyRelu", at, x, alpha=SLOPE)
+    return x if dtype == TensorProto.FLOAT else node("Cast", f"{name}.outputs", x, to=TensorProto.FLOAT)
 
 
 def _weights(graph: Graph, name: str, layer: nn.Linear | nn.Conv2d) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from streamdet.engine.modelfile import ModelInfo
+from streamdet.features import FrontEndConfig
 from trainer.metrics import rates
 from trainer.scoring import ClipScore
 
@@ -38,11 +39,18 @@ LIMITS = """\
 - Human speech that was resynthesized by a vocoder or a neural codec counts as synthetic.
 """
 
-PHASE = (
-    "Beside the ResNet six causal convolutions, those of Distill-MOS (B. Stahl and H. Gamper, 2025, MIT licence), hear "
-    "the complex spectrum, in floating point; moments of their outputs over the last 2.6 s and a hidden layer give "
-    "log-odds that are added to the ResNet's."
-)
+PHASE = "six, those of Distill-MOS (B. Stahl and H. Gamper, 2025, MIT licence), the complex spectrum"
+POWER = "three, those of PLCMOS (L. Diener et al., 2023, MIT licence), the power of each frequency"
+
+
+def _beside(front_end: FrontEndConfig) -> list[str]:
+    heard = [text for text, there in ((PHASE, front_end.spectrum), (POWER, front_end.powers)) if there]
+    if not heard:
+        return []
+    return [
+        f"Beside the ResNet hear causal convolutions, in floating point: {'; '.join(heard)}. Moments of their outputs "
+        "over the last 2.6 s and a hidden layer give log-odds that are added to the ResNet's."
+    ]
 
 
 def card(info: ModelInfo, size: int, data: str = "") -> str:
@@ -54,7 +62,7 @@ def card(info: ModelInfo, size: int, data: str = "") -> str:
         f"One column of evidence for every {info.front_end.hop_seconds:.2f} s of 16 kHz audio from "
         f"{info.front_end.mels} log-{info.front_end.bands} bands; windows of 3 to 10 s are pooled with learned "
         "attention.",
-        *([PHASE] if info.front_end.spectrum else []),
+        *_beside(info.front_end),
         f"Digest of the model file: `{info.digest}`.",
         "## Measured",
         *(_measured(split, figures) for split, figures in info.figures.items() if "figures" in figures),

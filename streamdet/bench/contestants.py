@@ -110,8 +110,8 @@ def _add_whole_way(taking_part: Field, settings: Settings, streams: int, publish
 def _add_peers(taking_part: Field, settings: Settings) -> None:
     for path in settings.models:
         content, info = read_model(path)
-        if info.front_end.spectrum:
-            taking_part.left_out.append(f"windows of {info.name} anew: not for a model that hears the spectrum too")
+        if info.front_end.values > info.front_end.mels:
+            taking_part.left_out.append(f"windows of {info.name} anew: not for a model that hears more than bands")
             continue
         for seconds in WINDOW_SECONDS:
             frames = _whole_hops(info, seconds)
@@ -123,7 +123,7 @@ def _add_peers(taking_part: Field, settings: Settings) -> None:
             label = f"ONNX Runtime {info.precision}, {seconds} s window ({info.name})"
             taking_part.add("window", label, 1, window.run, **describe_model(info), seconds=seconds, frames=frames)
     first = read_model(settings.models[0])[1]
-    if not first.front_end.spectrum:  # its peer would be a ResNet alone
+    if first.front_end.values == first.front_end.mels:  # its peer would be a ResNet alone
         _add_eager(taking_part, first)
 
 

@@ -134,8 +134,9 @@ def _check_front_end(stored: dict[str, Any]) -> None:
     wrong += [f"{key} {stored[key]} (here None)" for key in sorted(stored.keys() - known)]
     if stored.get("bands", "mel") not in ("mel", "linear"):
         wrong.append(f"bands {stored['bands']} (here mel or linear)")
-    if not isinstance(stored.get("spectrum", False), bool):
-        wrong.append(f"spectrum {stored['spectrum']} (here true or false)")
+    for key in ("spectrum", "powers"):
+        if not isinstance(stored.get(key, False), bool):
+            wrong.append(f"{key} {stored[key]} (here true or false)")
     if not (isinstance(stored.get("mels"), int) and 0 < stored["mels"] <= MOST_BANDS and stored["mels"] % 32 == 0):
         wrong.append(f"mels {stored.get('mels')} (here a multiple of 32 up to {MOST_BANDS})")
     wrong += _wrong_numbers(stored)

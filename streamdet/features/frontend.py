@@ -8,6 +8,7 @@ import numpy as np
 
 from streamdet.features.level import LevelNorm, LevelState
 from streamdet.features.logmel import FloatArray, FrontEndConfig, LogMel
+from streamdet.features.powers import Powers
 from streamdet.features.spectrum import Spectrum
 
 SPEECH_LEVEL = 0.05  # RMS of full scale, -26 dBFS: the usual nominal level of active speech (ITU-T P.56)
@@ -22,7 +23,7 @@ class FrontEndState:
 
 
 class FrontEnd:
-    """Log-mel with level normalisation, and the spectrum if wanted: samples ``[streams, n]`` to features.
+    """Log-mel with level normalisation, spectrum and powers if wanted: samples ``[streams, n]`` to features.
 
     Features are ``[streams, frames, values]``, see :attr:`streamdet.features.FrontEndConfig.values`.
     """
@@ -32,6 +33,7 @@ class FrontEnd:
         self.logmel = LogMel(self.config)
         self.level = LevelNorm(self.config)
         self.spectrum = Spectrum(self.config) if self.config.spectrum else None
+        self.powers = Powers(self.config) if self.config.powers else None
 
     def start(self, streams: int = 1) -> FrontEndState:
         """State of ``streams`` fresh streams."""
@@ -39,13 +41,18 @@ class FrontEnd:
 
     def __call__(self, samples: FloatArray, state: FrontEndState) -> tuple[FloatArray, FrontEndState]:
         """Compute the new frames of all streams (see :class:`LogMel`) and the state to pass next."""
-        frames, context = self.logmel(samples, state.context)
+        if self.powers is None:
+            frames, context = self.logmel(samples, state.context)
+        else:
+            frames, powers, context = self.logmel.with_powers(samples, state.context)
         levels, level = self.level.track(frames, state.level)
-        features = self.level.normalise(frames, levels)
+        features = [self.level.normalise(frames, levels)]
         if self.spectrum is not None:
-            heard = np.concatenate((state.context, samples), axis=1)
-            features = np.concatenate((features, self.spectrum(heard, levels)), axis=2)
-        return features, FrontEndState(context, level)
+            features.append(self.spectrum(np.concatenate((state.context, samples), axis=1), levels))
+        if self.powers is not None:
+            features.append(self.powers(powers, levels))
+        joined = np.concatenate(features, axis=2) if len(features) > 1 else features[0]
+        return joined, FrontEndState(context, level)
 
     def gain(self, state: FrontEndState) -> FloatArray:
         """Factor ``[streams]`` that brings each stream's running level to -26 dBFS, within ±40 dB."""

@@ -40,7 +40,8 @@ class FrontEndConfig:
     number of frames of one streaming hop. ``level_seconds`` is the time constant of the level tracker and ``floor``
     and ``scale`` its clipping (nats below the running level) and divisor, see :class:`streamdet.features.LevelNorm`.
     ``bands`` says on which scale the bands are spaced equally; ``spectrum`` whether the compressed complex spectrum
-    follows them in each frame, see :class:`streamdet.features.Spectrum`.
+    follows them in each frame, see :class:`streamdet.features.Spectrum`, and ``powers`` whether log-powers of all bins
+    do, see :class:`streamdet.features.Powers`.
     """
 
     rate: int = 16_000
@@ -56,11 +57,17 @@ class FrontEndConfig:
     scale: float = 4.0
     bands: Literal["mel", "linear"] = "mel"
     spectrum: bool = False
+    powers: bool = False
+
+    @property
+    def bins(self) -> int:
+        """Frequencies that the bands are made of."""
+        return self.fft // 2 + 1
 
     @property
     def values(self) -> int:
-        """Numbers of one frame: the bands, then the parts of the spectrum if there is one."""
-        return self.mels + (2 * SPECTRUM_BINS if self.spectrum else 0)
+        """Numbers of one frame: the bands, then the parts of the spectrum and the powers, where there are such."""
+        return self.mels + (2 * SPECTRUM_BINS if self.spectrum else 0) + (self.bins if self.powers else 0)
 
     @property
     def hop_samples(self) -> int:
@@ -73,9 +80,9 @@ class FrontEndConfig:
         return self.hop_samples / self.rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``bands`` and ``spectrum`` only if not the default, as files from before they were."""
+        """Plain values for JSON; what came later only if not the default, as files from before it were."""
         values = dataclasses.asdict(self)
-        usual = {"bands": "mel", "spectrum": False}
+        usual = {"bands": "mel", "spectrum": False, "powers": False}
         return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
 
@@ -129,25 +136,38 @@ class LogMel:
         Returns:
             ``(frames, context)``: natural-log mel powers ``[streams, frames, mels]`` and the context to pass next.
         """
+        frames, _, rest = self._compute(samples, context, bins=0)
+        return frames, rest
+
+    def with_powers(self, samples: FloatArray, context: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Compute the same, and the powers ``[streams, frames, fft // 2 + 1]`` that the bands are made of, second."""
+        return self._compute(samples, context, bins=self.config.bins)
+
+    def _compute(
+        self, samples: FloatArray, context: FloatArray, *, bins: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         config = self.config
         joined = np.concatenate((context, samples), axis=1)
         count = max(0, (joined.shape[1] - config.window) // config.hop + 1)
         rest = joined[:, count * config.hop :].copy()
-        if count == 0:
-            return np.empty((len(joined), 0, config.mels), np.float32), rest
         features = np.empty((len(joined), count, config.mels), np.float32)
+        powers = np.empty((len(joined), count, bins), np.float32)
+        if count == 0:
+            return features, powers, rest
         frames = np.lib.stride_tricks.sliding_window_view(joined, config.window, axis=1)[:, :: config.hop]
         for stream in range(0, len(joined), STREAMS):
             for frame in range(0, count, FRAMES):
                 part = np.s_[stream : stream + STREAMS, frame : min(frame + FRAMES, count)]
-                self._transform(frames[part], features[part])
-        return features, rest
+                self._transform(frames[part], features[part], powers[part])
+        return features, powers, rest
 
-    def _transform(self, frames: FloatArray, features: FloatArray) -> None:
+    def _transform(self, frames: FloatArray, features: FloatArray, powers: FloatArray) -> None:
         config = self.config
         centred = frames - frames.mean(axis=2, keepdims=True)
         spectrum = np.fft.rfft(centred * self._taper, n=config.fft, axis=2)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
+        if powers.shape[2]:
+            powers[:] = power
         for bins, bands, filters in self._filters:
             np.matmul(power[:, :, bins], filters, out=features[:, :, bands])
         np.log(np.maximum(features, POWER_FLOOR, out=features), out=features)

@@ -1,4 +1,4 @@
-"""Fitting the head of the network that hears the phase, and weighing both networks."""
+"""Fitting the head of the network that hears single frequencies, and weighing both networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.cli import app
 from trainer.data.errors import DataError
 from trainer.data.fresh import Fresh
 from trainer.data.manifest import read_manifest
-from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, fit_head, hear, weigh
+from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, fit_head, fresh_spectral, hear, weigh
 from trainer.metrics import auc
 from trainer.models.fused import FusedNet
 from trainer.models.load import load_network
@@ -27,9 +27,10 @@ from trainer.models.spectral import SpectralNet
 from trainer.place import Place
 from trainer.validation import Validation
 
-INSTALLED = importlib.util.find_spec("distillmos") is not None
-needs_weights = pytest.mark.skipif(not INSTALLED, reason="distillmos, whose convolutions are used, is not installed")
-BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True)
+MISSING = [name for name in ("distillmos", "speechmos") if importlib.util.find_spec(name) is None]
+needs_weights = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True, powers=True)
+HEARS = ("phase", "power")
 CPU = Place(torch.device("cpu"))
 SMALL = FuseConfig(pieces=48, columns=4, window=2, members=2, hidden=8, steps=60, batch=32)
 
@@ -49,9 +50,10 @@ def store(manifest: Path) -> Fresh:
 @pytest.fixture
 def both() -> FusedNet:
     torch.manual_seed(3)
-    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(SMALL.members * SMALL.hidden))
-    for layer in network.spectral.layers:
-        torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(2 * SMALL.members * SMALL.hidden, HEARS))
+    for stack in network.spectral.each():
+        for layer in stack.layers:
+            torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
     return network.eval()
 
 
@@ -107,14 +109,14 @@ def test_examples_are_moments_of_columns_that_are_sound() -> None:
 
 def test_the_head_learns_what_can_be_told_and_the_same_again(both: FusedNet, store: Fresh) -> None:
     heard = lessons_of(both, store)
-    before = both.spectral.layers[0].conv.weight.clone()
+    before = both.spectral.each()[0].layers[0].conv.weight.clone()
     fit_head(both.spectral, heard, SMALL)
     rows = np.arange(len(heard.counts))
     moments = both.spectral.normalised(torch.from_numpy(examples(heard, rows, 2, np.random.default_rng(1))))
     with torch.no_grad():
         scores = both.spectral.decide(moments).double().numpy()
     assert auc(scores, heard.labels.astype(np.float64)) > 0.9
-    torch.testing.assert_close(both.spectral.layers[0].conv.weight, before)
+    torch.testing.assert_close(both.spectral.each()[0].layers[0].conv.weight, before)
     once = both.spectral.head.weight.clone()
     fit_head(both.spectral, heard, SMALL)
     torch.testing.assert_close(both.spectral.head.weight, once)
@@ -134,7 +136,7 @@ def test_shares_bring_both_to_one_deviation(both: FusedNet, manifest: Path) -> N
 @needs_weights
 def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_path: Path) -> None:
     resnet, out = tmp_path / "resnet.pt", tmp_path / "fused.pt"
-    front_end = replace(BOTH, spectrum=False)
+    front_end = replace(BOTH, spectrum=False, powers=False)
     torch.manual_seed(4)
     torch.save({**randomise(CausalResNet(0.125, mels=32)).checkpoint(), "front_end": front_end.to_dict()}, resnet)
     options = ["--pieces", "64", "--steps", "20", "--members", "2", "--hidden", "4", "--workers", "0", "--amp", "off"]
@@ -147,7 +149,31 @@ def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_p
     model = tmp_path / "model.onnx"
     result = CliRunner().invoke(app, ["export", str(out), str(manifest), "--clips", "8", "--out", str(model)])
     assert result.exit_code == 0, result.output
-    assert "Distill-MOS" in model.with_suffix(".md").read_text(encoding="utf-8")
+    card = model.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Distill-MOS" in card
+    assert "PLCMOS" in card  # .with_suffix(".md").read_text(encoding="utf-8")
+
+
+@needs_weights
+@pytest.mark.parametrize(("name", "layers"), [("phase", 6), ("power", 3)])
+def test_one_of_both_can_be_heard_alone(name: str, layers: int) -> None:
+    network = fresh_spectral((name,), SMALL)
+    (stack,) = network.each()
+    assert len(stack.layers) == layers
+    assert network.hidden.out_features == SMALL.members * SMALL.hidden
+    fresh = SpectralNet(4, (name,)).each()[0]
+    for layer, other in zip(stack.layers, fresh.layers, strict=True):
+        assert not torch.allclose(layer.conv.weight, other.conv.weight)
+
+
+def test_members_hear_one_stack_each(both: FusedNet, store: Fresh) -> None:
+    fit_head(both.spectral, lessons_of(both, store), replace(SMALL, steps=2))
+    phase, power = (stack.outputs for stack in both.spectral.each())
+    weight = both.spectral.hidden.weight.reshape(SMALL.members, 2, SMALL.hidden, 2, phase + power)
+    assert not weight[:, 0, :, :, phase:].any()
+    assert not weight[:, 1, :, :, :phase].any()
+    assert weight[:, 0, :, :, :phase].all()
+    assert weight[:, 1, :, :, phase:].all()
 
 
 @needs_weights
@@ -162,11 +188,13 @@ def test_without_clips_to_weigh_by_it_says_so_before_it_listens(
     assert "hearing" not in result.output
 
 
+@pytest.mark.parametrize(("hear", "package"), [("phase", "distillmos"), ("power", "speechmos")])
 def test_without_the_weights_it_says_how_to_get_them(
-    manifest: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hear: str, package: str, manifest: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distillmos" else found(name))
-    result = CliRunner().invoke(app, ["fuse", str(checkpoint), str(manifest), "--out", str(tmp_path / "f.pt")])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    options = ["--hear", hear, "--out", str(tmp_path / "f.pt")]
+    result = CliRunner().invoke(app, ["fuse", str(checkpoint), str(manifest), *options])
     assert result.exit_code != 0
-    assert "distillmos is not installed" in f"{result.output}{result.exception}"
+    assert f"{package} is not installed" in f"{result.output}{result.exception}"

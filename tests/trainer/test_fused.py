@@ -1,4 +1,4 @@
-"""The network that hears the phase, and both networks in one: in torch, and as exported graphs."""
+"""The network that hears single frequencies, and both networks in one: in torch, and as exported graphs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ from trainer.models.load import load_network
 from trainer.models.resnet import CausalResNet, Timeline
 from trainer.models.spectral import MEMORY, SpectralNet
 
-BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True)
+BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True, powers=True)
+HEARS = ("phase", "power")
 
 
 @pytest.fixture(scope="module")
 def fused() -> FusedNet:
     torch.manual_seed(9)
-    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(hidden=8))
-    for layer in network.spectral.layers:  # so that activations neither die nor explode
-        torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(8, HEARS))
+    for stack in network.spectral.each():  # so that activations neither die nor explode
+        for layer in stack.layers:
+            torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
     clip = torch.from_numpy(features_of_noise(BOTH)[0][None, :224, 32:])
     with torch.no_grad():
         columns = network.spectral.columns(clip, Timeline(None))
         mean, square = columns.mean(dim=(0, 1)).chunk(2)
         network.spectral.centre.copy_(torch.cat((mean, (square - mean**2).clamp(min=1e-6).sqrt())))
         network.spectral.spread.copy_(network.spectral.centre.abs() * 0.3 + 0.1)
-    torch.nn.init.normal_(network.spectral.head.weight)
+    torch.nn.init.normal_(network.spectral.head.weight, std=3.0)
     network.shares.copy_(torch.tensor([0.7, 1.2, -0.3]))
     return network.eval()
 
@@ -100,7 +102,7 @@ def test_columns_are_the_sum_of_both_with_the_attention_of_one(fused: FusedNet, 
 
 @torch.no_grad()
 def test_moments_are_over_the_last_columns_and_no_more_than_there_were() -> None:
-    network = SpectralNet(hidden=4)
+    network = SpectralNet(4, HEARS)
     size = network.outputs
     x = torch.randn(1, MEMORY + 3, size)
     columns = torch.cat((x, x.square() + 1.0), dim=2)
@@ -115,11 +117,46 @@ def test_moments_are_over_the_last_columns_and_no_more_than_there_were() -> None
 @torch.no_grad()
 def test_the_whole_network_hears_a_turned_phase() -> None:
     torch.manual_seed(1)
-    network = SpectralNet(hidden=4)
+    network = SpectralNet(4, ("phase",))
     x = torch.randn(1, 64, 322)
     turned = torch.cat((-x[:, :, 161:], x[:, :, :161]), dim=2)  # by 90 degrees: the same magnitudes
     same = network.columns(x, Timeline(None)), network.columns(turned, Timeline(None))
     assert not torch.allclose(*same, rtol=1e-2)
+
+
+@torch.no_grad()
+def test_each_stack_hears_its_part_of_the_features_alone() -> None:
+    torch.manual_seed(2)
+    network = SpectralNet(4, HEARS)
+    x = torch.randn(1, 64, 322 + 257)
+    phase, power = (stack.outputs for stack in network.each())
+    before = network.columns(x, Timeline(None))[0].unflatten(1, (2, phase + power))
+    for changed, same, other in (
+        (np.s_[:322], np.s_[phase:], np.s_[:phase]),
+        (np.s_[322:], np.s_[:phase], np.s_[phase:]),
+    ):
+        turned = x.clone()
+        turned[:, :, changed] = torch.randn_like(turned[:, :, changed])
+        after = network.columns(turned, Timeline(None))[0].unflatten(1, (2, phase + power))
+        torch.testing.assert_close(after[:, :, same], before[:, :, same])
+        assert (after[:, :, other] - before[:, :, other]).abs().mean() > 0.01 * before[:, :, other].abs().mean()
+
+
+@torch.no_grad()
+def test_powers_are_convolved_as_written_down() -> None:
+    torch.manual_seed(5)
+    (stack,) = SpectralNet(4, ("power",)).each()
+    features = torch.randn(1, 96, 257)
+    x = features[:, 1::2].unsqueeze(1)
+    for layer in stack.layers:
+        conv = layer.conv
+        x = torch.nn.functional.pad(x, (1, 1, 4, 0))
+        x = torch.nn.functional.conv2d(x, conv.weight, conv.bias, dilation=(2, 1))
+        x = torch.nn.functional.max_pool2d(torch.nn.functional.leaky_relu(x, 0.1), (1, 4))
+    outputs = x[0].permute(1, 0, 2).reshape(3, 16, 128 * 4)
+    got = stack(features, Timeline(None))[0]
+    torch.testing.assert_close(got[:, 0], outputs.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[:, 1], outputs.square().mean(1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_gives_the_same_network(fused: FusedNet, saved: Path, noises: list[FloatArray]) -> None:
@@ -196,4 +233,4 @@ def test_a_model_file_of_it_says_which_features_it_hears(models: dict[str, Expor
 
 def test_features_are_made_for_both(noises: list[FloatArray]) -> None:
     clip: Tensor = torch.from_numpy(noises[0])
-    assert clip.shape[1] == BOTH.values == 32 + 2 * 161
+    assert clip.shape[1] == BOTH.values == 32 + 2 * 161 + 257

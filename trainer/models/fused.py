@@ -1,4 +1,4 @@
-"""Two networks in one: the ResNet on log-mel frames and the network that hears the phase, their evidence added.
+"""Two networks in one: the ResNet on log-mel frames and one that hears single frequencies, their evidence added.
 
 They err differently: one was trained on labels, the other hardly at all. The ResNet's attention also says which columns
 count, as the other has no opinion on that.
@@ -16,7 +16,7 @@ from trainer.models.spectral import SpectralNet
 
 
 class FusedNet(nn.Module):
-    """Scores features that are log-mel bands and the spectrum; has the interface of :class:`CausalResNet`.
+    """Scores features that are log-mel bands and what follows them; has the interface of :class:`CausalResNet`.
 
     ``shares`` are the factors of both log-odds, and what is added to their sum.
     """
@@ -29,6 +29,7 @@ class FusedNet(nn.Module):
         self.register_buffer("shares", torch.tensor([0.5, 0.5, 0.0]))
         self.shares: Tensor
         self.mels = resnet.mels
+        self.values = resnet.mels + spectral.values
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class FusedNet(nn.Module):
         """Score whole clips, each as a stream that begins with silence: see :meth:`CausalResNet.forward`.
 
         Args:
-            features: ``[N, T, mels + 322]``, ``T`` a multiple of 32.
+            features: ``[N, T, values]``, ``T`` a multiple of 32.
         """
         return self._run(features, Timeline(None))
 

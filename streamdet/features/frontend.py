@@ -41,18 +41,14 @@ class FrontEnd:
 
     def __call__(self, samples: FloatArray, state: FrontEndState) -> tuple[FloatArray, FrontEndState]:
         """Compute the new frames of all streams (see :class:`LogMel`) and the state to pass next."""
-        if self.powers is None:
-            frames, context = self.logmel(samples, state.context)
-        else:
-            frames, powers, context = self.logmel.with_powers(samples, state.context)
+        frames, context = self.logmel(samples, state.context)
         levels, level = self.level.track(frames, state.level)
-        features = [self.level.normalise(frames, levels)]
-        if self.spectrum is not None:
-            features.append(self.spectrum(np.concatenate((state.context, samples), axis=1), levels))
-        if self.powers is not None:
-            features.append(self.powers(powers, levels))
-        joined = np.concatenate(features, axis=2) if len(features) > 1 else features[0]
-        return joined, FrontEndState(context, level)
+        features = self.level.normalise(frames, levels)
+        others = [other for other in (self.spectrum, self.powers) if other is not None]
+        if others:
+            heard = np.concatenate((state.context, samples), axis=1)
+            features = np.concatenate((features, *(other(heard, levels) for other in others)), axis=2)
+        return features, FrontEndState(context, level)
 
     def gain(self, state: FrontEndState) -> FloatArray:
         """Factor ``[streams]`` that brings each stream's running level to -26 dBFS, within ±40 dB."""

@@ -60,8 +60,13 @@ class FrontEndConfig:
     powers: bool = False
 
     @property
+    def context(self) -> int:
+        """Samples that frames need of what came before a hop."""
+        return max(self.window, self.fft if self.powers else 0) - self.hop
+
+    @property
     def bins(self) -> int:
-        """Frequencies that the bands are made of."""
+        """Frequencies that the transform tells apart."""
         return self.fft // 2 + 1
 
     @property
@@ -123,8 +128,8 @@ class LogMel:
         self._filters = list(_grouped(mel_filters(config)))
 
     def start(self, streams: int = 1) -> FloatArray:
-        """Context of ``streams`` fresh streams: zeros ``[streams, window - hop]``."""
-        return np.zeros((streams, self.config.window - self.config.hop), np.float32)
+        """Context of ``streams`` fresh streams: zeros ``[streams, config.context]``."""
+        return np.zeros((streams, self.config.context), np.float32)
 
     def __call__(self, samples: FloatArray, context: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Compute the frames that ``samples`` complete.
@@ -136,38 +141,26 @@ class LogMel:
         Returns:
             ``(frames, context)``: natural-log mel powers ``[streams, frames, mels]`` and the context to pass next.
         """
-        frames, _, rest = self._compute(samples, context, bins=0)
-        return frames, rest
-
-    def with_powers(self, samples: FloatArray, context: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Compute the same, and the powers ``[streams, frames, fft // 2 + 1]`` that the bands are made of, second."""
-        return self._compute(samples, context, bins=self.config.bins)
-
-    def _compute(
-        self, samples: FloatArray, context: FloatArray, *, bins: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         config = self.config
         joined = np.concatenate((context, samples), axis=1)
-        count = max(0, (joined.shape[1] - config.window) // config.hop + 1)
+        count = max(0, (joined.shape[1] - config.context) // config.hop)
         rest = joined[:, count * config.hop :].copy()
         features = np.empty((len(joined), count, config.mels), np.float32)
-        powers = np.empty((len(joined), count, bins), np.float32)
         if count == 0:
-            return features, powers, rest
-        frames = np.lib.stride_tricks.sliding_window_view(joined, config.window, axis=1)[:, :: config.hop]
+            return features, rest
+        late = joined[:, config.context - (config.window - config.hop) :]
+        frames = np.lib.stride_tricks.sliding_window_view(late, config.window, axis=1)[:, :: config.hop]
         for stream in range(0, len(joined), STREAMS):
             for frame in range(0, count, FRAMES):
                 part = np.s_[stream : stream + STREAMS, frame : min(frame + FRAMES, count)]
-                self._transform(frames[part], features[part], powers[part])
-        return features, powers, rest
+                self._transform(frames[part], features[part])
+        return features, rest
 
-    def _transform(self, frames: FloatArray, features: FloatArray, powers: FloatArray) -> None:
+    def _transform(self, frames: FloatArray, features: FloatArray) -> None:
         config = self.config
         centred = frames - frames.mean(axis=2, keepdims=True)
         spectrum = np.fft.rfft(centred * self._taper, n=config.fft, axis=2)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        if powers.shape[2]:
-            powers[:] = power
         for bins, bands, filters in self._filters:
             np.matmul(power[:, :, bins], filters, out=features[:, :, bands])
         np.log(np.maximum(features, POWER_FLOOR, out=features), out=features)

@@ -43,7 +43,7 @@ class Spectrum:
         config, count = self.config, level.shape[1]
         if count == 0:
             return np.empty((len(samples), 0, 2 * SPECTRUM_BINS), np.float32)
-        late = samples[:, config.window - SPECTRUM_WINDOW :]
+        late = samples[:, config.context - (SPECTRUM_WINDOW - config.hop) :]
         frames = np.lib.stride_tricks.sliding_window_view(late, SPECTRUM_WINDOW, axis=1)[:, :: config.hop][:, :count]
         spectrum = np.fft.rfft(frames * self._taper, axis=2)
         power = np.square(spectrum.real) + np.square(spectrum.imag) + np.float32(FLOOR)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamdet.features import FrontEnd, FrontEndConfig
-from streamdet.features.powers import FLOOR, SCALE, USUAL
+from streamdet.features import FrontEnd, FrontEndConfig, Powers
+from streamdet.features.powers import FLOOR, SCALE
 
 from .test_spectrum import speech_like
 
 CONFIG = FrontEndConfig(mels=32, bands="linear", powers=True)
 BINS = 257
+USUAL = Powers(CONFIG).usual
 
 
 def powers_of(samples: np.ndarray) -> np.ndarray:
     return FrontEnd(CONFIG).whole(samples)[:, CONFIG.mels :]
 
 
-def test_they_are_the_logarithms_of_what_the_bands_are_made_of() -> None:
+def test_they_are_those_of_numpy_less_one_level_a_frame() -> None:
     samples = speech_like()
     got = powers_of(samples)
-    padded = np.concatenate((np.zeros(240), samples.astype(np.float64)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 400)[::160]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    oracle = np.log(np.abs(np.fft.rfft(frames * np.hanning(400), 512)) ** 2 + 1e-14)
+    padded = np.concatenate((np.zeros(352), samples.astype(np.float64)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::160]
+    oracle = np.log(np.abs(np.fft.rfft(frames * np.hamming(513)[:-1])) ** 2 + 1e-14)
     assert got.shape == oracle.shape == (400, BINS)
     above = got > (USUAL - FLOOR) / SCALE + 1e-3
-    level = np.where(above, oracle - got * SCALE, np.nan)  # one number a frame
+    level = np.where(above, oracle - got * SCALE, np.nan)
     loud = above.sum(axis=1) > 50
     assert loud.sum() > 200
     assert np.nanstd(level[loud], axis=1).max() < 1e-2

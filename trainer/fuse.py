@@ -141,7 +141,7 @@ def fresh_spectral(hears: Sequence[str], config: FuseConfig) -> SpectralNet:
     Raises:
         DependencyError: the weights of the convolutions are not installed.
     """
-    network = SpectralNet(config.members * config.hidden * len(hears), hears)
+    network = SpectralNet(config.members * config.hidden, hears)
     for name, stack in zip(hears, network.each(), strict=True):
         stack.adopt(WEIGHTS[name]())
     # In this order of memory the convolutions take half of the time on a CPU.
@@ -193,11 +193,11 @@ def fit_head(
 ) -> None:
     """Fit the head of ``spectral`` on what was heard; repeatable by the seed.
 
-    Each stack has ``members`` networks of its own, which err more differently than networks that hear both.
+    Each stack has ``members`` networks of its own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        _join(spectral, _fitted(spectral, lessons, config, advance), _places(spectral))
+        _join(spectral, _fitted(spectral, lessons, config, advance))
 
 
 def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None]) -> list[_Member]:
@@ -206,9 +206,9 @@ def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance
     usual = examples(lessons, rng.choice(everything, min(6_000, len(everything)), replace=False), config.window, rng)
     spectral.centre.copy_(torch.from_numpy(usual.mean(axis=0)))
     spectral.spread.copy_(torch.from_numpy(usual.std(axis=0) + LEAST))
-    places = _places(spectral) * config.members
-    members = [_Member(len(place), config) for place in places]
-    averages = [_Member(len(place), config).eval() for place in places]
+    inputs = [2 * stack.outputs for stack in spectral.each() for _ in range(config.members)]
+    members = [_Member(size, config) for size in inputs]
+    averages = [_Member(size, config).eval() for size in inputs]
     for member, average in zip(members, averages, strict=True):
         average.load_state_dict(member.state_dict())
     weights = [weight for member in members for weight in member.parameters()]
@@ -219,8 +219,9 @@ def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance
         rows = rng.integers(len(everything), size=config.batch)
         moments = spectral.normalised(torch.from_numpy(examples(lessons, rows, config.window, rng)))
         labels, loss = lessons.labels[rows], torch.zeros(())
-        for member, place in zip(members, places, strict=True):
-            loss = loss + _mixed_loss(member, moments[:, place], labels, config.smoothing)
+        parts = [part for part in spectral.parts(moments) for _ in range(config.members)]
+        for member, part in zip(members, parts, strict=True):
+            loss = loss + _mixed_loss(member, part, labels, config.smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -255,21 +256,14 @@ def _mixed_loss(member: _Member, moments: Tensor, labels: FloatArray, smoothing:
     return functional.binary_cross_entropy_with_logits(member(mixed), torch.lerp(smooth[other], smooth, part))
 
 
-def _places(spectral: SpectralNet) -> list[Tensor]:
-    """Where the moments of each stack are among all."""
-    sizes, size = [stack.outputs for stack in spectral.each()], spectral.outputs
-    means = torch.split(torch.arange(size), sizes)
-    return [torch.cat((mean, mean + size)) for mean in means]
-
-
 @torch.no_grad()
-def _join(spectral: SpectralNet, members: Sequence[_Member], places: Sequence[Tensor]) -> None:
-    rows = []
-    for number, member in enumerate(members):
-        weight, place = member.hidden.weight, places[number % len(places)]
-        rows.append(weight.new_zeros(len(weight), 2 * spectral.outputs).index_copy_(1, place, weight))
-    spectral.hidden.weight.copy_(torch.cat(rows))
-    spectral.hidden.bias.copy_(torch.cat([m.hidden.bias for m in members]))
+def _join(spectral: SpectralNet, members: Sequence[_Member]) -> None:
+    each = len(members) // len(spectral.hidden)
+    for number, layer in enumerate(spectral.hidden):
+        assert isinstance(layer, nn.Linear)
+        ours = members[number * each : (number + 1) * each]
+        layer.weight.copy_(torch.cat([m.hidden.weight for m in ours]))
+        layer.bias.copy_(torch.cat([m.hidden.bias for m in ours]))
     spectral.head.weight.copy_(torch.cat([m.head.weight for m in members], dim=1) / len(members))
     spectral.head.bias.copy_(torch.stack([m.head.bias for m in members]).mean(dim=0))
 

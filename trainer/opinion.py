@@ -60,9 +60,17 @@ def opinion(graph: Graph, network: FusedNet, dtype: int) -> str:
     away = node("Div", "moments.scaled", away, constant("spread", spectral.spread.numpy(), np.float32))
     away = node("Max", "moments.least", away, constant("limit.low", -LIMIT, np.float32))
     away = node("Min", "moments.most", away, constant("limit.high", LIMIT, np.float32))
-    hidden = node(
-        "Relu", "hidden", node("Gemm", "hidden.linear", away, *_weights(graph, "hidden", spectral.hidden), transB=1)
-    )
+    units, begin = [], 0
+    for name, stack, layer in zip(spectral.settings["hears"], spectral.each(), spectral.hidden, strict=True):
+        assert isinstance(layer, nn.Linear)
+        halves = [
+            node("Slice", f"{name}.{kind}", away, *span(at, at + stack.outputs, 1))
+            for kind, at in (("means", begin), ("deviations", width // 2 + begin))
+        ]
+        begin += stack.outputs
+        both = node("Concat", f"{name}.moments", *halves, axis=1)
+        units.append(node("Gemm", f"{name}.linear", both, *_weights(graph, f"hidden.{name}", layer), transB=1))
+    hidden = node("Relu", "hidden", node("Concat", "hidden.linear", *units, axis=1))
     _, share, offset = network.shares.tolist()
     weight, bias = spectral.head.weight.detach().numpy(), spectral.head.bias.detach().numpy()
     matrix = constant("opinion.weight", np.concatenate((share * weight, 0 * weight)), np.float32)

@@ -50,7 +50,7 @@ def store(manifest: Path) -> Fresh:
 @pytest.fixture
 def both() -> FusedNet:
     torch.manual_seed(3)
-    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(2 * SMALL.members * SMALL.hidden, HEARS))
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(SMALL.members * SMALL.hidden, HEARS))
     for stack in network.spectral.each():
         for layer in stack.layers:
             torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
@@ -160,20 +160,10 @@ def test_one_of_both_can_be_heard_alone(name: str, layers: int) -> None:
     network = fresh_spectral((name,), SMALL)
     (stack,) = network.each()
     assert len(stack.layers) == layers
-    assert network.hidden.out_features == SMALL.members * SMALL.hidden
+    assert network.head.in_features == SMALL.members * SMALL.hidden
     fresh = SpectralNet(4, (name,)).each()[0]
     for layer, other in zip(stack.layers, fresh.layers, strict=True):
         assert not torch.allclose(layer.conv.weight, other.conv.weight)
-
-
-def test_members_hear_one_stack_each(both: FusedNet, store: Fresh) -> None:
-    fit_head(both.spectral, lessons_of(both, store), replace(SMALL, steps=2))
-    phase, power = (stack.outputs for stack in both.spectral.each())
-    weight = both.spectral.hidden.weight.reshape(SMALL.members, 2, SMALL.hidden, 2, phase + power)
-    assert not weight[:, 0, :, :, phase:].any()
-    assert not weight[:, 1, :, :, :phase].any()
-    assert weight[:, 0, :, :, :phase].all()
-    assert weight[:, 1, :, :, phase:].all()
 
 
 @needs_weights

@@ -12,7 +12,8 @@ on):
     Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a twelfth of the work.
 
 Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Mean and standard deviation
-of their outputs over the last ``MEMORY`` columns go through one hidden layer to the log-odds of spoof.
+of their outputs over the last ``MEMORY`` columns go through a hidden layer for each stack to the log-odds of spoof: units
+that hear one stack each err more differently than such that hear both.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class SpectralNet(nn.Module):
     """Scores single frequencies column by column; see the module's text.
 
     Args:
-        hidden: units of the hidden layer.
+        hidden: units of each hidden layer.
         hears: names of the stacks, in the order of the features.
     """
 
@@ -157,8 +158,8 @@ class SpectralNet(nn.Module):
         self.register_buffer("spread", torch.ones(2 * self.outputs))
         self.centre: Tensor
         self.spread: Tensor
-        self.hidden = nn.Linear(2 * self.outputs, hidden)
-        self.head = nn.Linear(hidden, 1)
+        self.hidden = nn.ModuleList([nn.Linear(2 * stack.outputs, hidden) for stack in self.each()])
+        self.head = nn.Linear(hidden * len(self.hidden), 1)
 
     def each(self) -> list[Stack]:
         """Give the stacks in order."""
@@ -193,5 +194,12 @@ class SpectralNet(nn.Module):
 
     def decide(self, moments: Tensor) -> Tensor:
         """Moments ``[…, 2 outputs]`` to log-odds ``[…]``."""
-        result: Tensor = self.head(functional.relu(self.hidden(moments))).squeeze(-1)
+        units = [layer(part) for layer, part in zip(self.hidden, self.parts(moments), strict=True)]
+        result: Tensor = self.head(functional.relu(torch.cat(units, dim=-1))).squeeze(-1)
         return result
+
+    def parts(self, moments: Tensor) -> list[Tensor]:
+        """Moments ``[…, 2 outputs]`` to those of each stack."""
+        sizes = [stack.outputs for stack in self.each()]
+        means, deviations = (torch.split(half, sizes, dim=-1) for half in moments.chunk(2, dim=-1))
+        return [torch.cat(pair, dim=-1) for pair in zip(means, deviations, strict=True)]

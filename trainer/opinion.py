@@ -85,13 +85,8 @@ def _stack(graph: Graph, name: str, stack: Stack, x: str, dtype: int) -> str:
         x = node("Reshape", f"{name}.parts", x, graph.constant("two.parts", [0, STRIDE, 2, -1], np.int64))
         x = node("Transpose", name, x, perm=[0, 2, 1, 3])
     else:
-        x = node(
-            "Slice",
-            f"{name}.frames",
-            x,
-            *graph.span(stack.skip - 1, None, 1),
-            graph.constant("skip", [stack.skip], np.int64),
-        )
+        step = graph.constant("skip", [stack.skip], np.int64)
+        x = node("Slice", f"{name}.frames", x, *graph.span(stack.skip - 1, None, 1), step)
         x = node("Unsqueeze", name, x, graph.constant("one.channel", [1], np.int64))
     x = x if dtype == TensorProto.FLOAT else node("Cast", f"{name}.half", x, to=dtype)
     for number, (layer, shape) in enumerate(zip(stack.layers, stack.state_shapes(), strict=True)):

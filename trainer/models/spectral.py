@@ -12,8 +12,8 @@ on):
     Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a twelfth of the work.
 
 Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Mean and standard deviation
-of their outputs over the last ``MEMORY`` columns go through a hidden layer for each stack to the log-odds of spoof: units
-that hear one stack each err more differently than such that hear both.
+of their outputs over the last ``MEMORY`` columns go through a hidden layer for each stack to the log-odds of spoof:
+units that hear one stack each err more differently than such that hear both.
 """
 
 from __future__ import annotations

@@ -407,7 +407,7 @@ def fuse(
     hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head.")] = 128,
     hear: Annotated[
         str,
-        typer.Option(help="What to hear: power (four times the work of the ResNet alone), phase (ten times), or both."),
+        typer.Option(help="What to hear: power, phase (fifteen times the work of power), or both."),
     ] = "both",
     share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears frequencies in the sum of both.")
@@ -419,7 +419,7 @@ def fuse(
     amp: Annotated[str, typer.Option(help="Mixed precision: auto, off, bf16, fp16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Put a network that hears single frequencies beside a trained one: better, and four to ten times the work.
+    """Put a network that hears single frequencies beside a trained one: better, and several times the work.
 
     Its convolutions are those of PLCMOS, which hear powers, and of Distill-MOS, which hear the phase; they stay as they
     are, and a head is fitted on what they say of the training clips, minutes on two cores. The val split weighs both

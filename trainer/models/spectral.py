@@ -9,7 +9,7 @@ on):
     spectrum;
 ``power``
     that of PLCMOS (L. Diener et al., "PLCMOS: A Data-driven Non-intrusive Metric for The Evaluation of Packet Loss
-    Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a twelfth of the work.
+    Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a fifteenth of the work.
 
 Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Mean and standard deviation
 of their outputs over the last ``MEMORY`` columns go through a hidden layer for each stack to the log-odds of spoof:

@@ -57,25 +57,6 @@ def test_white_noise_has_the_usual_level_in_every_bin() -> None:
     assert np.log(np.exp(SCALE * got.astype(np.float64)).mean()) == pytest.approx(USUAL, abs=0.05)
 
 
-@pytest.mark.parametrize("cuts", [[1], [5_120], [100, 7_000, 160], [399, 400, 401, 30_000]])
-def test_piece_by_piece_equals_all_at_once(cuts: list[int]) -> None:
-    samples, front_end = speech_like(), FrontEnd(CONFIG)
-    state, parts, at = front_end.start(1), [], 0
-    for length in [*cuts, len(samples)]:
-        features, state = front_end(samples[None, at : at + length], state)
-        parts.append(features[0])
-        at += length
-    np.testing.assert_allclose(np.concatenate(parts), front_end.whole(samples), rtol=1e-5, atol=1e-5)
-
-
-def test_streams_side_by_side_do_not_mix() -> None:
-    front_end = FrontEnd(CONFIG)
-    streams = np.stack([speech_like(1.0, seed) for seed in range(5)])
-    together, _ = front_end(streams, front_end.start(5))
-    for row, samples in enumerate(streams):
-        np.testing.assert_array_equal(together[row], front_end.whole(samples))
-
-
 def test_noise_far_below_speech_and_silence_after_it_are_all_the_same() -> None:
     speech, rng = speech_like(), np.random.default_rng(1)
     for rest in (0.0, 1e-6):

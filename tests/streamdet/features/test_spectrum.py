@@ -63,9 +63,13 @@ def test_its_level_is_that_of_speech_with_a_peak_of_full_scale() -> None:
     assert (np.abs(got[300:, 5:-5]) ** 2).mean() == pytest.approx(0.897 * USUAL_POWER**0.3, rel=0.03)
 
 
+HEARD = [CONFIG, FrontEndConfig(mels=32, bands="linear", powers=True)]
+
+
+@pytest.mark.parametrize("config", HEARD, ids=["spectrum", "powers"])
 @pytest.mark.parametrize("cuts", [[1], [5_120], [100, 7_000, 160], [399, 400, 401, 30_000]])
-def test_piece_by_piece_equals_all_at_once(cuts: list[int]) -> None:
-    samples, front_end = speech_like(), FrontEnd(CONFIG)
+def test_piece_by_piece_equals_all_at_once(cuts: list[int], config: FrontEndConfig) -> None:
+    samples, front_end = speech_like(), FrontEnd(config)
     state, parts, at = front_end.start(1), [], 0
     for length in [*cuts, len(samples)]:
         features, state = front_end(samples[None, at : at + length], state)
@@ -74,8 +78,9 @@ def test_piece_by_piece_equals_all_at_once(cuts: list[int]) -> None:
     np.testing.assert_allclose(np.concatenate(parts), front_end.whole(samples), rtol=1e-5, atol=1e-5)
 
 
-def test_streams_side_by_side_do_not_mix() -> None:
-    front_end = FrontEnd(CONFIG)
+@pytest.mark.parametrize("config", HEARD, ids=["spectrum", "powers"])
+def test_streams_side_by_side_do_not_mix(config: FrontEndConfig) -> None:
+    front_end = FrontEnd(config)
     streams = np.stack([speech_like(1.0, seed) for seed in range(5)])
     together, _ = front_end(streams, front_end.start(5))
     for row, samples in enumerate(streams):

@@ -456,6 +456,7 @@ def fuse(
     drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
+    fusing.find_axes(both, heard, FrontEnd(front_end), place=place)
     with _stage("hearing pieces", len(drawn)) as advance:
         lessons = fusing.hear(both, heard, FrontEnd(front_end), place=place, workers=workers, advance=advance)
     with _stage("fitting the head", steps) as advance:

@@ -30,7 +30,7 @@ from trainer.data.sampler import BalancedSampler
 from trainer.fit import schedule
 from trainer.models.fused import FusedNet
 from trainer.models.resnet import Timeline, pool
-from trainer.models.spectral import SpectralNet
+from trainer.models.spectral import LEAST, SpectralNet
 from trainer.place import Place
 from trainer.validation import Validation
 from trainer.weights import WEIGHTS
@@ -38,7 +38,8 @@ from trainer.weights import WEIGHTS
 ROWS = 16  # pieces a call of the convolutions
 EXPONENT = 0.3  # of the balance over families and sources: more even than for a network that learns from nothing
 DRAWN = 64  # clips of one draw, which is balanced in itself
-LEAST = 1e-4  # spread of a moment
+AXES = 192  # pieces that principal components are of
+SPARSE = 7  # one frame in so many of these
 
 Said = npt.NDArray[np.float16]
 Scores = npt.NDArray[np.float64]
@@ -49,6 +50,7 @@ class FuseConfig:
     """How a head is fitted.
 
     ``columns`` is the length of a piece in columns of 0.32 s, ``window`` that of what one example's moments are over.
+    ``components`` of each stack's outputs have their covariances heard.
     ``members`` networks of ``hidden`` units each, for each stack of convolutions, are averaged. ``share`` is the second
     network's in the sum of both log-odds, each divided by its deviation on the validation clips.
     """
@@ -56,6 +58,7 @@ class FuseConfig:
     pieces: int = 12_000
     columns: int = 13
     window: int = 4
+    components: int = 64
     members: int = 4
     hidden: int = 128
     steps: int = 1_500
@@ -141,11 +144,29 @@ def fresh_spectral(hears: Sequence[str], config: FuseConfig) -> SpectralNet:
     Raises:
         DependencyError: the weights of the convolutions are not installed.
     """
-    network = SpectralNet(config.members * config.hidden, hears)
+    network = SpectralNet(config.members * config.hidden, hears, config.components)
     for name, stack in zip(hears, network.each(), strict=True):
         stack.adopt(WEIGHTS[name]())
     # In this order of memory the convolutions take half of the time on a CPU.
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+@torch.inference_mode()
+def find_axes(network: FusedNet, pieces: Pieces, front_end: FrontEnd, *, place: Place) -> None:
+    """Find the principal components of what the convolutions say of the first pieces."""
+    if not network.spectral.settings["components"]:
+        return
+    network.eval()
+    heard: list[list[Tensor]] = [[] for _ in network.spectral.each()]
+    for begin in range(0, min(AXES, len(pieces)), ROWS):
+        samples = np.stack([pieces[number][0] for number in range(begin, min(begin + ROWS, len(pieces)))])
+        features = torch.from_numpy(front_end(samples, front_end.start(len(samples)))[0]).to(place.device)
+        with place.autocast():
+            outputs = network.spectral.outputs(features[:, :, network.mels :], Timeline(None))
+        for frames, output in zip(heard, outputs, strict=True):
+            frames.append(output.flatten(0, 2)[::SPARSE].float().cpu())
+    for stack, frames in zip(network.spectral.each(), heard, strict=True):
+        stack.find_axes(torch.cat(frames))
 
 
 @torch.inference_mode()
@@ -177,15 +198,16 @@ def hear(
     return Lessons(np.concatenate(columns), np.array(counts, np.intp), labels)
 
 
-def examples(lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.random.Generator) -> FloatArray:
-    """Moments ``[rows, 2 outputs]`` over ``window`` columns somewhere in each piece, as the network has them."""
-    sums = np.empty((len(rows), lessons.columns.shape[2]), np.float32)
+def examples(
+    spectral: SpectralNet, lessons: Lessons, rows: npt.NDArray[np.intp], window: int, rng: np.random.Generator
+) -> Tensor:
+    """Moments ``[rows, numbers]`` over ``window`` columns somewhere in each piece, as the network has them."""
+    means = np.empty((len(rows), lessons.columns.shape[2]), np.float32)
     for at, row in enumerate(rows):
         end = int(rng.integers(min(window, lessons.counts[row]), lessons.counts[row] + 1))
-        sums[at] = lessons.columns[row, max(0, end - window) : end].mean(axis=0, dtype=np.float32)
-    mean, square = np.split(sums, 2, axis=1)
-    moments: FloatArray = np.concatenate((mean, np.sqrt(np.maximum(square - mean * mean, 1e-6))), axis=1)
-    return moments
+        means[at] = lessons.columns[row, max(0, end - window) : end].mean(axis=0, dtype=np.float32)
+    with torch.no_grad():
+        return spectral.moments_of(torch.from_numpy(means))
 
 
 def fit_head(
@@ -203,10 +225,11 @@ def fit_head(
 def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance: Callable[[], None]) -> list[_Member]:
     rng = np.random.default_rng(config.seed)
     everything = np.arange(len(lessons.counts))
-    usual = examples(lessons, rng.choice(everything, min(6_000, len(everything)), replace=False), config.window, rng)
-    spectral.centre.copy_(torch.from_numpy(usual.mean(axis=0)))
-    spectral.spread.copy_(torch.from_numpy(usual.std(axis=0) + LEAST))
-    inputs = [2 * stack.outputs for stack in spectral.each() for _ in range(config.members)]
+    some = rng.choice(everything, min(6_000, len(everything)), replace=False)
+    usual = examples(spectral, lessons, some, config.window, rng)
+    spectral.centre.copy_(usual.mean(dim=0))
+    spectral.spread.copy_(usual.std(dim=0) + LEAST)
+    inputs = [stack.numbers for stack in spectral.each() for _ in range(config.members)]
     members = [_Member(size, config) for size in inputs]
     averages = [_Member(size, config).eval() for size in inputs]
     for member, average in zip(members, averages, strict=True):
@@ -217,7 +240,7 @@ def _fitted(spectral: SpectralNet, lessons: Lessons, config: FuseConfig, advance
         for group in optimizer.param_groups:
             group["lr"] = config.rate * schedule(step / config.steps)
         rows = rng.integers(len(everything), size=config.batch)
-        moments = spectral.normalised(torch.from_numpy(examples(lessons, rows, config.window, rng)))
+        moments = spectral.normalised(examples(spectral, lessons, rows, config.window, rng))
         labels, loss = lessons.labels[rows], torch.zeros(())
         parts = [part for part in spectral.parts(moments) for _ in range(config.members)]
         for member, part in zip(members, parts, strict=True):

@@ -32,50 +32,106 @@ def opinion(graph: Graph, network: FusedNet, dtype: int) -> str:
         Name of a tensor ``[batch, 2]`` to be added to the ResNet's column: its log-odds' share, and zeros.
     """
     node, constant, span = graph.node, graph.constant, graph.span
-    spectral, width = network.spectral, 2 * network.spectral.outputs
-    means: list[str] = []
-    squares: list[str] = []
-    begin = network.mels
-    for name, stack in zip(spectral.settings["hears"], spectral.each(), strict=True):
+    spectral = network.spectral
+    names, columns, begin = spectral.settings["hears"], [], network.mels
+    for name, stack in zip(names, spectral.each(), strict=True):
         part = node("Slice", f"features.{name}", "features", *span(begin, begin + stack.values, 2))
         begin += stack.values
-        x = _stack(graph, name, stack, part, dtype)
-        for y, parts in ((x, means), (node("Mul", f"{x}.square", x, x), squares)):
-            shape = [stack.frames, 1]
-            mean = node("AveragePool", f"{y}.mean", y, kernel_shape=shape, strides=shape)
-            parts.append(node("Reshape", f"{y}.flat", mean, constant("row", [0, 1, 1, -1], np.int64)))
-    flat = node("Concat", "column.flat", *means, *squares, axis=3)
+        columns += _column(graph, name, stack, _stack(graph, name, stack, part, dtype))
+    flat = node("Concat", "column.flat", *columns, axis=3)
     edges, one = constant("one.more", [0, 0, 0, 0, 0, 0, 0, 1], np.int64), constant("one", 1.0, np.float32)
     counted = node("Pad", "column.counted", flat, edges, one)
-    columns = graph.join(counted, MEMORY - 1, 2, TensorProto.FLOAT, (1, MEMORY - 1, width + 1))
+    shape = (1, MEMORY - 1, spectral.numbers + 1)
     # Not ReduceSum: ONNX Runtime adds in another order when there is but one stream.
-    sums = node("Flatten", "sums", node("AveragePool", "sums.row", columns, kernel_shape=[MEMORY, 1]))
-    each = node("Div", "each", sums, node("Slice", "count", sums, *span(width, None, 1)))
-    mean = node("Slice", "mean", each, *span(0, width // 2, 1))
-    square = node("Slice", "mean.of.squares", each, *span(width // 2, width, 1))
-    variance = node("Sub", "variance", square, node("Mul", "square.of.mean", mean, mean))
-    deviation = node("Sqrt", "deviation", node("Max", "variance.some", variance, constant("some", 1e-6, np.float32)))
-    moments = node("Concat", "moments", mean, deviation, axis=1)
-    away = node("Sub", "moments.shifted", moments, constant("centre", spectral.centre.numpy(), np.float32))
-    away = node("Div", "moments.scaled", away, constant("spread", spectral.spread.numpy(), np.float32))
-    away = node("Max", "moments.least", away, constant("limit.low", -LIMIT, np.float32))
-    away = node("Min", "moments.most", away, constant("limit.high", LIMIT, np.float32))
+    row = node("AveragePool", "sums.row", graph.join(counted, MEMORY - 1, 2, TensorProto.FLOAT, shape), **_rows(MEMORY))
+    sums = node("Flatten", "sums", row)
+    each = node("Div", "each", sums, node("Slice", "count", sums, *span(spectral.numbers, None, 1)))
     units, begin = [], 0
-    for name, stack, layer in zip(spectral.settings["hears"], spectral.each(), spectral.hidden, strict=True):
+    scales = zip(spectral.parts(spectral.centre), spectral.parts(spectral.spread), strict=True)
+    for name, stack, layer, scale in zip(names, spectral.each(), spectral.hidden, scales, strict=True):
         assert isinstance(layer, nn.Linear)
-        halves = [
-            node("Slice", f"{name}.{kind}", away, *span(at, at + stack.outputs, 1))
-            for kind, at in (("means", begin), ("deviations", width // 2 + begin))
-        ]
-        begin += stack.outputs
-        both = node("Concat", f"{name}.moments", *halves, axis=1)
-        units.append(node("Gemm", f"{name}.linear", both, *_weights(graph, f"hidden.{name}", layer), transB=1))
+        means = node("Slice", f"{name}.each", each, *span(begin, begin + stack.numbers, 1))
+        begin += stack.numbers
+        away = _moments(graph, name, stack, means)
+        for operator, kind, value in (
+            ("Sub", "shifted", scale[0].numpy()),
+            ("Div", "scaled", scale[1].numpy()),
+            ("Max", "least", -LIMIT),
+            ("Min", "most", LIMIT),
+        ):
+            away = node(operator, f"{name}.{kind}", away, constant(f"{name}.{kind}.by", value, np.float32))
+        units.append(node("Gemm", f"{name}.linear", away, *_weights(graph, f"hidden.{name}", layer), transB=1))
     hidden = node("Relu", "hidden", node("Concat", "hidden.linear", *units, axis=1))
     _, share, offset = network.shares.tolist()
     weight, bias = spectral.head.weight.detach().numpy(), spectral.head.bias.detach().numpy()
     matrix = constant("opinion.weight", np.concatenate((share * weight, 0 * weight)), np.float32)
     shift = constant("opinion.bias", [share * bias[0] + offset, 0.0], np.float32)
     return node("Gemm", "opinion", hidden, matrix, shift, transB=1)
+
+
+def _rows(count: int) -> dict[str, Any]:
+    return {"kernel_shape": [count, 1], "strides": [count, 1]}
+
+
+def _column(graph: Graph, name: str, stack: Stack, x: str) -> list[str]:
+    """Means of outputs ``[batch, channels, frames, bands]``, of squares and of products, each ``[batch, 1, 1, …]``."""
+    node, constant = graph.node, graph.constant
+    parts = []
+    for y in (x, node("Mul", f"{name}.square", x, x)):
+        mean = node("AveragePool", f"{y}.mean", y, **_rows(stack.frames))
+        parts.append(node("Reshape", f"{y}.flat", mean, constant("row", [0, 1, 1, -1], np.int64)))
+    if stack.components:
+        rows = node("Transpose", f"{name}.rows", x, perm=[0, 2, 1, 3])
+        rows = node("Reshape", f"{name}.row", rows, constant("rows", [0, 0, -1], np.int64))
+        z = _components(graph, name, stack, rows, "frame")
+        products = node("MatMul", f"{name}.products", node("Transpose", f"{z}.turned", z, perm=[0, 2, 1]), z)
+        divisor = constant(f"{name}.frames.count", stack.frames, np.float32)
+        parts.append(_pairs(graph, name, stack, node("Div", f"{name}.products.mean", products, divisor), [0, 1, 1, -1]))
+    return parts
+
+
+def _components(graph: Graph, name: str, stack: Stack, outputs: str, of: str) -> str:
+    """Principal components of ``outputs`` ``[…, outputs]``."""
+    middle = graph.constant(f"{name}.middle", stack.middle.numpy(), np.float32)
+    away = graph.node("Sub", f"{name}.{of}.away", outputs, middle)
+    if of == "frame":
+        return graph.node(
+            "MatMul", f"{name}.{of}", away, graph.constant(f"{name}.axes", stack.axes.numpy(), np.float32)
+        )
+    # Not MatMul: ONNX Runtime adds in another order when there is but one stream.
+    turned = graph.constant(f"{name}.axes.turned", stack.axes.T.numpy(), np.float32)
+    return graph.node("Gemm", f"{name}.{of}", away, turned, transB=1)
+
+
+def _pairs(graph: Graph, name: str, stack: Stack, products: str, shape: list[int]) -> str:
+    """Of ``products`` ``[batch, components, components]`` each once, in ``shape``."""
+    first, second = stack.pairs().numpy()
+    flat = graph.node("Reshape", f"{products}.all", products, graph.constant("all.in.a.row", [0, -1], np.int64))
+    pairs = graph.constant(f"{name}.pairs", first * stack.components + second, np.int64)
+    once = graph.node("Gather", f"{products}.once", flat, pairs, axis=1)
+    return (
+        once
+        if len(shape) == 2
+        else graph.node("Reshape", f"{products}.flat", once, graph.constant("row", shape, np.int64))
+    )
+
+
+def _moments(graph: Graph, name: str, stack: Stack, means: str) -> str:
+    """Do what :meth:`Stack.moments` does to ``means`` ``[batch, numbers]``."""
+    node, constant, span, width = graph.node, graph.constant, graph.span, stack.outputs
+    mean = node("Slice", f"{name}.mean", means, *span(0, width, 1))
+    square = node("Slice", f"{name}.mean.of.squares", means, *span(width, 2 * width, 1))
+    variance = node("Sub", f"{name}.variance", square, node("Mul", f"{name}.square.of.mean", mean, mean))
+    some = node("Max", f"{name}.variance.some", variance, constant("some", 1e-6, np.float32))
+    parts = [mean, node("Sqrt", f"{name}.deviation", some)]
+    if stack.components:
+        z = _components(graph, name, stack, mean, "mean.component")
+        column = node("Unsqueeze", f"{z}.column", z, constant("as.column", [2], np.int64))
+        row = node("Unsqueeze", f"{z}.row", z, constant("as.row", [1], np.int64))
+        usual = _pairs(graph, name, stack, node("Mul", f"{z}.products", column, row), [0, -1])
+        product = node("Slice", f"{name}.mean.of.products", means, *span(2 * width, stack.numbers, 1))
+        parts.append(node("Sub", f"{name}.covariance", product, usual))
+    return node("Concat", f"{name}.moments", *parts, axis=1)
 
 
 def _stack(graph: Graph, name: str, stack: Stack, x: str, dtype: int) -> str:

@@ -18,7 +18,7 @@ from trainer.cli import app
 from trainer.data.errors import DataError
 from trainer.data.fresh import Fresh
 from trainer.data.manifest import read_manifest
-from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, fit_head, fresh_spectral, hear, weigh
+from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, find_axes, fit_head, fresh_spectral, hear, weigh
 from trainer.metrics import auc
 from trainer.models.fused import FusedNet
 from trainer.models.load import load_network
@@ -32,7 +32,7 @@ needs_weights = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.
 BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True, powers=True)
 HEARS = ("phase", "power")
 CPU = Place(torch.device("cpu"))
-SMALL = FuseConfig(pieces=48, columns=4, window=2, members=2, hidden=8, steps=60, batch=32)
+SMALL = FuseConfig(pieces=48, columns=4, window=2, components=5, members=2, hidden=8, steps=60, batch=32)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def store(manifest: Path) -> Fresh:
 @pytest.fixture
 def both() -> FusedNet:
     torch.manual_seed(3)
-    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(SMALL.members * SMALL.hidden, HEARS))
+    spectral = SpectralNet(SMALL.members * SMALL.hidden, HEARS, SMALL.components)
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), spectral)
     for stack in network.spectral.each():
         for layer in stack.layers:
             torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
@@ -59,6 +60,7 @@ def both() -> FusedNet:
 
 def lessons_of(both: FusedNet, store: Fresh, config: FuseConfig = SMALL) -> Lessons:
     pieces = Pieces(draw(store, config), None, BOTH, columns=config.columns, seed=config.seed)
+    find_axes(both, pieces, FrontEnd(BOTH), place=CPU)
     return hear(both, pieces, FrontEnd(BOTH), place=CPU)
 
 
@@ -79,7 +81,7 @@ def test_one_class_is_not_enough(manifest: Path) -> None:
 def test_what_is_heard_is_what_the_network_makes_of_the_pieces(both: FusedNet, store: Fresh) -> None:
     pieces = Pieces(draw(store, SMALL), None, BOTH, columns=SMALL.columns, seed=0)
     heard = hear(both, pieces, FrontEnd(BOTH), place=CPU)
-    assert heard.columns.shape == (SMALL.pieces, SMALL.columns, 2 * both.spectral.outputs)
+    assert heard.columns.shape == (SMALL.pieces, SMALL.columns, both.spectral.numbers)
     np.testing.assert_array_equal(heard.labels, [clip.label for clip in pieces.clips])
     samples, count = pieces[5]
     features = torch.from_numpy(FrontEnd(BOTH).whole(samples)[None, :, BOTH.mels :])
@@ -95,16 +97,33 @@ def test_a_worker_makes_the_same_pieces(both: FusedNet, store: Fresh) -> None:
     np.testing.assert_array_equal(alone.columns, beside.columns)
 
 
-def test_examples_are_moments_of_columns_that_are_sound() -> None:
-    rng = np.random.default_rng(0)
-    columns = rng.random((1, 5, 6)).astype(np.float16)
-    columns[:, :, 3:] += 2.0  # squares
-    columns[0, 2:] = np.nan
-    one = Lessons(columns, np.array([2]), np.array([1.0], np.float32))
-    got = examples(one, np.zeros(20, np.intp), 2, rng)
-    mean = columns[0, :2].astype(np.float32).mean(axis=0)
-    wanted = np.concatenate((mean[:3], np.sqrt(mean[3:] - mean[:3] ** 2)))
-    np.testing.assert_allclose(got, np.tile(wanted, (20, 1)), rtol=1e-3)
+def test_examples_are_moments_of_columns_that_are_sound(both: FusedNet, store: Fresh) -> None:
+    heard = lessons_of(both, store)
+    heard.columns[:, 2:] = np.nan
+    one = Lessons(heard.columns[:1], np.array([2]), heard.labels[:1])
+    got = examples(both.spectral, one, np.zeros(20, np.intp), 2, np.random.default_rng(0))
+    mean = torch.from_numpy(one.columns[0, :2].astype(np.float32).mean(axis=0))
+    torch.testing.assert_close(got, both.spectral.moments_of(mean).expand(20, -1))
+    assert got.isfinite().all()
+
+
+@torch.no_grad()
+def test_components_of_what_is_heard_are_uncorrelated_and_of_deviation_one(both: FusedNet, store: Fresh) -> None:
+    pieces = Pieces(draw(store, SMALL), None, BOTH, columns=SMALL.columns, seed=0)
+    find_axes(both, pieces, FrontEnd(BOTH), place=CPU)
+    samples = np.stack([pieces[number][0] for number in range(len(pieces))])
+    features = torch.from_numpy(FrontEnd(BOTH)(samples, FrontEnd(BOTH).start(len(samples)))[0])
+    for stack, frames in zip(
+        both.spectral.each(), both.spectral.outputs(features[:, :, BOTH.mels :], Timeline(None)), strict=True
+    ):
+        z = (frames.flatten(0, 2) - stack.middle) @ stack.axes
+        torch.testing.assert_close(torch.cov(z.T), torch.eye(SMALL.components), atol=0.3, rtol=0.0)
+
+
+def test_more_components_than_outputs_is_an_error() -> None:
+    (stack,) = SpectralNet(4, ("power",), 9).each()
+    with pytest.raises(ValueError, match="9 components of 8 outputs"):
+        stack.find_axes(torch.zeros(8, stack.outputs))
 
 
 def test_the_head_learns_what_can_be_told_and_the_same_again(both: FusedNet, store: Fresh) -> None:
@@ -112,7 +131,7 @@ def test_the_head_learns_what_can_be_told_and_the_same_again(both: FusedNet, sto
     before = both.spectral.each()[0].layers[0].conv.weight.clone()
     fit_head(both.spectral, heard, SMALL)
     rows = np.arange(len(heard.counts))
-    moments = both.spectral.normalised(torch.from_numpy(examples(heard, rows, 2, np.random.default_rng(1))))
+    moments = both.spectral.normalised(examples(both.spectral, heard, rows, 2, np.random.default_rng(1)))
     with torch.no_grad():
         scores = both.spectral.decide(moments).double().numpy()
     assert auc(scores, heard.labels.astype(np.float64)) > 0.9

@@ -32,15 +32,17 @@ HEARS = ("phase", "power")
 @pytest.fixture(scope="module")
 def fused() -> FusedNet:
     torch.manual_seed(9)
-    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(8, HEARS))
+    network = FusedNet(randomise(CausalResNet(0.125, mels=32)), SpectralNet(8, HEARS, 6))
     for stack in network.spectral.each():  # so that activations neither die nor explode
         for layer in stack.layers:
             torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
     clip = torch.from_numpy(features_of_noise(BOTH)[0][None, :224, 32:])
     with torch.no_grad():
+        outputs = network.spectral.outputs(clip, Timeline(None))
+        for stack, frames in zip(network.spectral.each(), outputs, strict=True):
+            stack.find_axes(frames.flatten(0, 2))
         columns = network.spectral.columns(clip, Timeline(None))
-        mean, square = columns.mean(dim=(0, 1)).chunk(2)
-        network.spectral.centre.copy_(torch.cat((mean, (square - mean**2).clamp(min=1e-6).sqrt())))
+        network.spectral.centre.copy_(network.spectral.moments_of(columns.mean(dim=(0, 1))))
         network.spectral.spread.copy_(network.spectral.centre.abs() * 0.3 + 0.1)
     torch.nn.init.normal_(network.spectral.head.weight, std=3.0)
     network.shares.copy_(torch.tensor([0.7, 1.2, -0.3]))
@@ -102,16 +104,28 @@ def test_columns_are_the_sum_of_both_with_the_attention_of_one(fused: FusedNet, 
 
 @torch.no_grad()
 def test_moments_are_over_the_last_columns_and_no_more_than_there_were() -> None:
-    network = SpectralNet(4, HEARS)
-    size = network.outputs
-    x = torch.randn(1, MEMORY + 3, size)
-    columns = torch.cat((x, x.square() + 1.0), dim=2)
+    network = SpectralNet(4, HEARS, 3)
+    columns = torch.rand(1, MEMORY + 3, network.numbers)
     got = network.moments(columns, Timeline(None))[0]
     for number in range(MEMORY + 3):
-        seen = columns[0, max(0, number - MEMORY + 1) : number + 1].mean(dim=0)
-        mean, square = seen[:size], seen[size:]
-        wanted = torch.cat((mean, (square - mean**2).sqrt())).clamp(-6, 6)
+        wanted = network.moments_of(columns[0, max(0, number - MEMORY + 1) : number + 1].mean(dim=0))
         torch.testing.assert_close(got[number], wanted, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", HEARS)
+def test_moments_are_those_of_the_frames(name: str) -> None:
+    torch.manual_seed(6)
+    (stack,) = SpectralNet(4, (name,), 7).each()
+    features = torch.randn(1, 96, stack.values)
+    frames = stack.hear(features, Timeline(None)).flatten(0, 2).double()
+    stack.find_axes(frames.float())
+    got = stack.moments(stack(features, Timeline(None))[0].mean(dim=0)).double()
+    z = (frames - stack.middle) @ stack.axes.double()
+    first, second = torch.triu_indices(7, 7)
+    products = torch.cov(z.T, correction=0)[first, second]
+    wanted = torch.cat((frames.mean(0), frames.var(0, correction=0).clamp(min=1e-6).sqrt(), products))
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
@@ -129,17 +143,17 @@ def test_each_stack_hears_its_part_of_the_features_alone() -> None:
     torch.manual_seed(2)
     network = SpectralNet(4, HEARS)
     x = torch.randn(1, 64, 322 + 257)
-    phase, power = (stack.outputs for stack in network.each())
-    before = network.columns(x, Timeline(None))[0].unflatten(1, (2, phase + power))
+    phase, _ = (stack.numbers for stack in network.each())
+    before = network.columns(x, Timeline(None))[0]
     for changed, same, other in (
         (np.s_[:322], np.s_[phase:], np.s_[:phase]),
         (np.s_[322:], np.s_[:phase], np.s_[phase:]),
     ):
         turned = x.clone()
         turned[:, :, changed] = torch.randn_like(turned[:, :, changed])
-        after = network.columns(turned, Timeline(None))[0].unflatten(1, (2, phase + power))
-        torch.testing.assert_close(after[:, :, same], before[:, :, same])
-        assert (after[:, :, other] - before[:, :, other]).abs().mean() > 0.01 * before[:, :, other].abs().mean()
+        after = network.columns(turned, Timeline(None))[0]
+        torch.testing.assert_close(after[:, same], before[:, same])
+        assert (after[:, other] - before[:, other]).abs().mean() > 0.01 * before[:, other].abs().mean()
 
 
 @torch.no_grad()
@@ -155,8 +169,8 @@ def test_powers_are_convolved_as_written_down() -> None:
         x = torch.nn.functional.max_pool2d(torch.nn.functional.leaky_relu(x, 0.1), (1, 4))
     outputs = x[0].permute(1, 0, 2).reshape(3, 16, 128 * 4)
     got = stack(features, Timeline(None))[0]
-    torch.testing.assert_close(got[:, 0], outputs.mean(1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(got[:, 1], outputs.square().mean(1), rtol=1e-4, atol=1e-5)
+    wanted = torch.cat((outputs.mean(1), outputs.square().mean(1)), dim=1)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_gives_the_same_network(fused: FusedNet, saved: Path, noises: list[FloatArray]) -> None:

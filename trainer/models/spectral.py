@@ -12,8 +12,9 @@ on):
     Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a fifteenth of the work.
 
 Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Mean and standard deviation
-of their outputs over the last ``MEMORY`` columns go through a hidden layer for each stack to the log-odds of spoof:
-units that hear one stack each err more differently than such that hear both.
+of their outputs over the last ``MEMORY`` columns, and the covariances of their first principal components (as T.-Y. Lin
+et al., "Bilinear CNN Models for Fine-grained Visual Recognition", ICCV 2015, pool), go through a hidden layer for each
+stack to the log-odds of spoof: units that hear one stack each err more differently than such that hear both.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from trainer.models.resnet import STRIDE, Timeline
 
 SLOPE = 0.1  # of what is below zero
 MEMORY = 8  # columns (2.56 s) that one column's moments are over
+LEAST = 1e-4  # spread of an output, of a component, of a moment
 LIMIT = 6.0  # standard deviations that a moment may be away from what is usual
 BINS = FrontEndConfig().bins
 
@@ -56,7 +58,8 @@ class Stack(nn.Module):
     """Convolutions of one kind: ``values`` of a frame are heard, ``frames`` of its outputs make a column.
 
     ``skip`` says that only every ``skip``-th frame is heard, and ``pool`` how many bands become one, the largest,
-    before each rectifier.
+    before each rectifier. A column is ``numbers`` numbers: means of the ``outputs`` and of their squares, and of the
+    products of every two of ``components``, which are ``(outputs - middle) @ axes``.
     """
 
     values: int
@@ -64,7 +67,7 @@ class Stack(nn.Module):
     skip = 1
     pool = 1
 
-    def __init__(self, layers: Sequence[FrozenConv], bands: int) -> None:
+    def __init__(self, layers: Sequence[FrozenConv], bands: int, components: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self._shapes: list[tuple[int, int, int]] = []
@@ -73,6 +76,12 @@ class Stack(nn.Module):
             self._shapes.append((conv.in_channels, layer.past, bands))
             bands = ((bands + 2 * int(conv.padding[1]) - 3) // conv.stride[1] + 1) // self.pool
         self.outputs = layers[-1].conv.out_channels * bands
+        self.components = components
+        self.numbers = 2 * self.outputs + components * (components + 1) // 2
+        self.register_buffer("middle", torch.zeros(self.outputs))
+        self.register_buffer("axes", torch.zeros(self.outputs, components))
+        self.middle: Tensor
+        self.axes: Tensor
 
     def state_shapes(self) -> list[tuple[int, int, int]]:
         """``(channels, frames, bands)`` that each layer remembers."""
@@ -91,16 +100,52 @@ class Stack(nn.Module):
             layer.conv.weight.copy_(weight)
             layer.conv.bias.copy_(bias)
 
-    def forward(self, features: Tensor, time: Timeline) -> Tensor:
-        """``[N, T, values]`` to means of outputs and of their squares in each column, ``[N, T / 32, 2, outputs]``."""
+    @torch.no_grad()
+    def find_axes(self, outputs: Tensor) -> None:
+        """Take the principal components of ``outputs`` ``[n, outputs]``, each output and component of deviation 1.
+
+        Raises:
+            ValueError: there are fewer outputs than components.
+        """
+        if min(outputs.shape) < self.components:
+            raise ValueError(f"{self.components} components of {min(outputs.shape)} outputs")
+        self.middle.copy_(outputs.mean(dim=0))
+        spread = outputs.std(dim=0) + LEAST
+        _, length, axes = torch.linalg.svd((outputs - self.middle) / spread, full_matrices=False)
+        deviation = length[: self.components] / len(outputs) ** 0.5
+        self.axes.copy_(axes[: self.components].T / deviation.clamp(min=LEAST) / spread[:, None])
+
+    def pairs(self) -> Tensor:
+        """Give the indices ``[2, products]`` of the components that each product is of."""
+        return torch.triu_indices(self.components, self.components, device=self.axes.device)
+
+    def hear(self, features: Tensor, time: Timeline) -> Tensor:
+        """``[N, T, values]`` to outputs ``[N, T / 32, frames, outputs]``, float32."""
         x = self.image(features)
         for layer in self.layers:
             x = layer(x, time)
             x = functional.max_pool2d(x, (1, self.pool)) if self.pool > 1 else x
             x = functional.leaky_relu(x, SLOPE)
-        outputs = x.float().transpose(1, 2).flatten(2)
-        parts = outputs.reshape(len(outputs), -1, self.frames, self.outputs)
-        return torch.stack((parts.mean(2), parts.square().mean(2)), dim=2)
+        outputs = x.transpose(1, 2).flatten(2)
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        return outputs.reshape(len(outputs), -1, self.frames, self.outputs)
+
+    def forward(self, features: Tensor, time: Timeline) -> Tensor:
+        """``[N, T, values]`` to columns ``[N, T / 32, numbers]``."""
+        outputs = self.hear(features, time)
+        z = (outputs - self.middle) @ self.axes
+        first, second = self.pairs()
+        products = (z.transpose(2, 3) @ z)[:, :, first, second] / self.frames
+        return torch.cat((outputs.mean(2), outputs.square().mean(2), products), dim=2)
+
+    def moments(self, means: Tensor) -> Tensor:
+        """Means of columns ``[…, numbers]`` to means, standard deviations and covariances ``[…, numbers]``."""
+        widths = [self.outputs, self.outputs, self.numbers - 2 * self.outputs]
+        mean, square, product = torch.split(means, widths, dim=-1)
+        z = (mean - self.middle) @ self.axes
+        first, second = self.pairs()
+        deviation = (square - mean.square()).clamp(min=1e-6).sqrt()
+        return torch.cat((mean, deviation, product - z[..., first] * z[..., second]), dim=-1)
 
 
 class PhaseStack(Stack):
@@ -109,11 +154,12 @@ class PhaseStack(Stack):
     values = 2 * SPECTRUM_BINS
     frames = STRIDE // 2
 
-    def __init__(self) -> None:
+    def __init__(self, components: int = 0) -> None:
         channels = (2, 64, 64, 128, 256, 256, 256)
         strides = [(2 if number == 5 else 1, 1 if number == 0 else 2) for number in range(6)]
         pairs = zip(pairwise(channels), strides, strict=True)
-        super().__init__([FrozenConv(a, b, stride=stride) for (a, b), stride in pairs], SPECTRUM_BINS)
+        layers = [FrozenConv(a, b, stride=stride) for (a, b), stride in pairs]
+        super().__init__(layers, SPECTRUM_BINS, components)
 
     def image(self, features: Tensor) -> Tensor:
         """See :class:`Stack`."""
@@ -128,16 +174,16 @@ class PowerStack(Stack):
     skip = 2
     pool = 4
 
-    def __init__(self) -> None:
+    def __init__(self, components: int = 0) -> None:
         channels = (1, 32, 64, 128)
-        super().__init__([FrozenConv(a, b, dilation=2, band=1) for a, b in pairwise(channels)], BINS)
+        super().__init__([FrozenConv(a, b, dilation=2, band=1) for a, b in pairwise(channels)], BINS, components)
 
     def image(self, features: Tensor) -> Tensor:
         """See :class:`Stack`."""
         return features[:, self.skip - 1 :: self.skip].unsqueeze(1)
 
 
-STACKS: dict[str, Callable[[], Stack]] = {"phase": PhaseStack, "power": PowerStack}
+STACKS: dict[str, Callable[[int], Stack]] = {"phase": PhaseStack, "power": PowerStack}
 
 
 class SpectralNet(nn.Module):
@@ -146,19 +192,20 @@ class SpectralNet(nn.Module):
     Args:
         hidden: units of each hidden layer.
         hears: names of the stacks, in the order of the features.
+        components: principal components of each stack whose covariances are heard besides.
     """
 
-    def __init__(self, hidden: int = 256, hears: Sequence[str] = ("phase",)) -> None:
+    def __init__(self, hidden: int = 256, hears: Sequence[str] = ("phase",), components: int = 0) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"hidden": hidden, "hears": list(hears)}
-        self.stacks = nn.ModuleList([STACKS[name]() for name in hears])
-        self.outputs = sum(stack.outputs for stack in self.each())
+        self.settings: dict[str, Any] = {"hidden": hidden, "hears": list(hears), "components": components}
+        self.stacks = nn.ModuleList([STACKS[name](components) for name in hears])
+        self.numbers = sum(stack.numbers for stack in self.each())
         self.values = sum(stack.values for stack in self.each())
-        self.register_buffer("centre", torch.zeros(2 * self.outputs))
-        self.register_buffer("spread", torch.ones(2 * self.outputs))
+        self.register_buffer("centre", torch.zeros(self.numbers))
+        self.register_buffer("spread", torch.ones(self.numbers))
         self.centre: Tensor
         self.spread: Tensor
-        self.hidden = nn.ModuleList([nn.Linear(2 * stack.outputs, hidden) for stack in self.each()])
+        self.hidden = nn.ModuleList([nn.Linear(stack.numbers, hidden) for stack in self.each()])
         self.head = nn.Linear(hidden * len(self.hidden), 1)
 
     def each(self) -> list[Stack]:
@@ -168,38 +215,42 @@ class SpectralNet(nn.Module):
     def state_shapes(self) -> list[tuple[int, int, int]]:
         """Shapes of what each layer remembers, in order, and of the columns that moments are over at last."""
         shapes = [shape for stack in self.each() for shape in stack.state_shapes()]
-        return [*shapes, (1, MEMORY - 1, 2 * self.outputs + 1)]
+        return [*shapes, (1, MEMORY - 1, self.numbers + 1)]
 
     def forward(self, features: Tensor, time: Timeline) -> Tensor:
         """``[N, T, values]``, what the front end gives behind the bands, to log-odds ``[N, T / 32]``."""
-        return self.decide(self.moments(self.columns(features, time), time))
+        return self.decide(self.normalised(self.moments(self.columns(features, time), time)))
+
+    def outputs(self, features: Tensor, time: Timeline) -> list[Tensor]:
+        """``[N, T, values]`` to what each stack makes of each frame: see :meth:`Stack.hear`."""
+        parts = torch.split(features, [stack.values for stack in self.each()], dim=2)
+        return [stack.hear(part, time) for stack, part in zip(self.each(), parts, strict=True)]
 
     def columns(self, features: Tensor, time: Timeline) -> Tensor:
-        """``[N, T, values]`` to means of all outputs and of their squares a column, ``[N, T / 32, 2 outputs]``."""
-        stacks = self.each()
-        parts = torch.split(features, [stack.values for stack in stacks], dim=2)
-        return torch.cat([stack(part, time) for stack, part in zip(stacks, parts, strict=True)], dim=3).flatten(2)
+        """``[N, T, values]`` to the columns of all stacks, ``[N, T / 32, numbers]``."""
+        parts = torch.split(features, [stack.values for stack in self.each()], dim=2)
+        return torch.cat([stack(part, time) for stack, part in zip(self.each(), parts, strict=True)], dim=2)
 
     def moments(self, columns: Tensor, time: Timeline) -> Tensor:
-        """Normalised means and deviations ``[N, columns, 2 outputs]`` over the last ``MEMORY`` of :meth:`columns`."""
+        """Moments ``[N, columns, numbers]`` over the last ``MEMORY`` of :meth:`columns`."""
         counted = torch.cat((columns, torch.ones_like(columns[:, :, :1])), dim=2).unsqueeze(1)
         sums = time.extend(counted, MEMORY - 1).squeeze(1).unfold(1, MEMORY, 1).sum(3)
-        mean, square = (sums[:, :, :-1] / sums[:, :, -1:]).chunk(2, dim=2)
-        deviation = (square - mean.square()).clamp(min=1e-6).sqrt()
-        return self.normalised(torch.cat((mean, deviation), dim=2))
+        return self.moments_of(sums[:, :, :-1] / sums[:, :, -1:])
+
+    def moments_of(self, means: Tensor) -> Tensor:
+        """Means of columns ``[…, numbers]`` to moments ``[…, numbers]``: see :meth:`Stack.moments`."""
+        return torch.cat([s.moments(part) for s, part in zip(self.each(), self.parts(means), strict=True)], dim=-1)
 
     def normalised(self, moments: Tensor) -> Tensor:
-        """Moments ``[…, 2 outputs]`` in deviations from what is usual, within ±6."""
+        """Moments ``[…, numbers]`` in deviations from what is usual, within ±6."""
         return ((moments - self.centre) / self.spread).clamp(-LIMIT, LIMIT)
 
     def decide(self, moments: Tensor) -> Tensor:
-        """Moments ``[…, 2 outputs]`` to log-odds ``[…]``."""
+        """Normalised moments ``[…, numbers]`` to log-odds ``[…]``."""
         units = [layer(part) for layer, part in zip(self.hidden, self.parts(moments), strict=True)]
         result: Tensor = self.head(functional.relu(torch.cat(units, dim=-1))).squeeze(-1)
         return result
 
-    def parts(self, moments: Tensor) -> list[Tensor]:
-        """Moments ``[…, 2 outputs]`` to those of each stack."""
-        sizes = [stack.outputs for stack in self.each()]
-        means, deviations = (torch.split(half, sizes, dim=-1) for half in moments.chunk(2, dim=-1))
-        return [torch.cat(pair, dim=-1) for pair in zip(means, deviations, strict=True)]
+    def parts(self, numbers: Tensor) -> list[Tensor]:
+        """``[…, numbers]`` to those of each stack."""
+        return list(torch.split(numbers, [stack.numbers for stack in self.each()], dim=-1))

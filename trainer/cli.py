@@ -409,6 +409,10 @@ def fuse(
         str,
         typer.Option(help="What to hear: power, phase (fifteen times the work of power), or both."),
     ] = "both",
+    components: Annotated[
+        int,
+        typer.Option(min=0, max=256, help="Principal components of each kind whose covariances are heard; 0: none."),
+    ] = 64,
     share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears frequencies in the sum of both.")
     ] = 0.6,
@@ -433,7 +437,15 @@ def fuse(
     """
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--amp", amp, ("auto", "off", "bf16", "fp16"))
-    config = fusing.FuseConfig(pieces=pieces, steps=steps, members=members, hidden=hidden, share=share, seed=seed)
+    config = fusing.FuseConfig(
+        pieces=pieces,
+        steps=steps,
+        components=components,
+        members=members,
+        hidden=hidden,
+        share=share,
+        seed=seed,
+    )
     _one_of("--hear", hear, ("both", "phase", "power"))
     hears = ("phase", "power") if hear == "both" else (hear,)
     resnet = CausalResNet.from_checkpoint(checkpoint)

@@ -124,18 +124,18 @@ class Pieces(Dataset[tuple[FloatArray, int]]):
         seed: int,
     ) -> None:
         self.clips, self._augment, self._config = clips, augment, config
-        self._columns, self._seed = columns, seed
+        self.columns, self._seed = columns, seed
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, number: int) -> tuple[FloatArray, int]:
         clip, hop = self.clips[number], self._config.hop_samples
-        samples = np.zeros(self._columns * hop, np.float32)
+        samples = np.zeros(self.columns * hop, np.float32)
         rng = variant_rng(self._seed, clip.id, number)
         piece = piece_of(read_audio(clip.path, self._config.rate), len(samples), self._augment, rng)[: len(samples)]
         samples[: len(piece)] = piece
-        return samples, min(self._columns, max(1, round(len(piece) / hop)))
+        return samples, min(self.columns, max(1, round(len(piece) / hop)))
 
 
 def fresh_spectral(hears: Sequence[str], config: FuseConfig) -> SpectralNet:
@@ -181,21 +181,20 @@ def hear(
 ) -> Lessons:
     """Let the convolutions hear ``pieces``; ``workers`` processes make pieces ahead."""
     network.eval()
-    columns: list[Said] = []
+    columns = np.empty((len(pieces), pieces.columns, network.spectral.numbers), np.float16)
     counts: list[int] = []
     loader = DataLoader(pieces, batch_size=ROWS, num_workers=workers, collate_fn=list, persistent_workers=False)
     for batch in loader:
         samples = np.stack([piece for piece, _ in batch])
         features = torch.from_numpy(front_end(samples, front_end.start(len(samples)))[0]).to(place.device)
         with place.autocast():
-            columns.append(
-                network.spectral.columns(features[:, :, network.mels :], Timeline(None)).half().cpu().numpy()
-            )
+            said = network.spectral.columns(features[:, :, network.mels :], Timeline(None))
+        columns[len(counts) : len(counts) + len(batch)] = said.half().cpu().numpy()
         counts += [count for _, count in batch]
         for _ in batch:
             advance()
     labels = np.array([clip.label for clip in pieces.clips], np.float32)
-    return Lessons(np.concatenate(columns), np.array(counts, np.intp), labels)
+    return Lessons(columns, np.array(counts, np.intp), labels)
 
 
 def examples(

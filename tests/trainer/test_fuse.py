@@ -159,6 +159,7 @@ def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_p
     torch.manual_seed(4)
     torch.save({**randomise(CausalResNet(0.125, mels=32)).checkpoint(), "front_end": front_end.to_dict()}, resnet)
     options = ["--pieces", "64", "--steps", "20", "--members", "2", "--hidden", "4", "--workers", "0", "--amp", "off"]
+    options += ["--components", "0"]
     result = CliRunner().invoke(app, ["fuse", str(resnet), str(manifest), *options, "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "fused" in result.output

@@ -133,16 +133,18 @@ class Stack(nn.Module):
     def forward(self, features: Tensor, time: Timeline) -> Tensor:
         """``[N, T, values]`` to columns ``[N, T / 32, numbers]``."""
         outputs = self.hear(features, time)
-        z = (outputs - self.middle) @ self.axes
         first, second = self.pairs()
-        products = (z.transpose(2, 3) @ z)[:, :, first, second] / self.frames
+        with torch.autocast(outputs.device.type, enabled=False):  # small differences of large numbers follow
+            z = (outputs - self.middle) @ self.axes
+            products = (z.transpose(2, 3) @ z)[:, :, first, second] / self.frames
         return torch.cat((outputs.mean(2), outputs.square().mean(2), products), dim=2)
 
     def moments(self, means: Tensor) -> Tensor:
         """Means of columns ``[…, numbers]`` to means, standard deviations and covariances ``[…, numbers]``."""
         widths = [self.outputs, self.outputs, self.numbers - 2 * self.outputs]
         mean, square, product = torch.split(means, widths, dim=-1)
-        z = (mean - self.middle) @ self.axes
+        with torch.autocast(mean.device.type, enabled=False):
+            z = (mean - self.middle) @ self.axes
         first, second = self.pairs()
         deviation = (square - mean.square()).clamp(min=1e-6).sqrt()
         return torch.cat((mean, deviation, product - z[..., first] * z[..., second]), dim=-1)

@@ -402,8 +402,8 @@ def fuse(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.", callback=output)],
     noise: Noise = None,
     pieces: Annotated[int, typer.Option(min=64, help="Distorted pieces of training clips to learn from.")] = 12_000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 256 pieces.")] = 1_500,
-    members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged, of each kind.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 256 pieces.")] = 2_400,
+    members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged, of each kind.")] = 3,
     hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head.")] = 128,
     hear: Annotated[
         str,
@@ -415,7 +415,7 @@ def fuse(
     ] = 64,
     share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears frequencies in the sum of both.")
-    ] = 0.6,
+    ] = 0.7,
     exclude_family: WithoutFamily = None,
     exclude_source: WithoutSource = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make pieces ahead.")] = 1,

@@ -59,15 +59,15 @@ class FuseConfig:
     columns: int = 13
     window: int = 4
     components: int = 64
-    members: int = 4
+    members: int = 3
     hidden: int = 128
-    steps: int = 1_500
+    steps: int = 2_400
     batch: int = 256
     rate: float = 1e-3
     decay: float = 0.3
-    dropout: float = 0.5
+    dropout: float = 0.4
     smoothing: float = 0.1
-    share: float = 0.6
+    share: float = 0.7
     seed: int = 0
 
 

@@ -118,10 +118,10 @@ class Board:
         return table
 
     def _cells(self, name: str, row: Row) -> tuple[Text | str, ...]:
-        state = Text(row.state, style=PHASES.get(row.state, ""))
-        if row.alert is not None:
-            state.append(f"  ALERT {row.alert.duration:.0f} s", style="bold red")
-        score = row.score
+        state, score = Text(row.state, style=PHASES.get(row.state, "")), row.score
+        if row.alert is not None:  # scores come between the events of an alert
+            lasted = max(row.alert.duration, 0.0 if score is None else score.media_time - row.alert.onset)
+            state.append(f"  ALERT {lasted:.0f} s", style="bold red")
         if score is None:
             return Text(name), "", Text("─" * BAR, style="dim"), "", "", "", "", state
         verdict = Text(WORDS[score.verdict], style=STYLES[score.verdict])

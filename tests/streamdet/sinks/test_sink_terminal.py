@@ -59,12 +59,12 @@ def test_a_terminal_shows_one_line_per_stream_and_keeps_the_alerts(score: Any, a
         score(2, p=0.1),
         score(1, stream="door", p=None, verdict="no_speech"),
         alert(3),
-        score(4, at=75.2, p=0.97, verdict="spoof"),
+        score(4, at=81.2, p=0.97, verdict="spoof"),
         terminal=True,
     )
     header, hall, door = last_screen(output, 3)
     assert header.split() == ["stream", "audio", "p_fake", "verdict", "speech", "windows", "state"]
-    assert re.fullmatch(r"hall +1:15\.2 +━{16} +97% +SYNTHETIC +50% +3s +97% +10s +- +live +ALERT 4 s", hall)
+    assert re.fullmatch(r"hall +1:21\.2 +━{16} +97% +SYNTHETIC +50% +3s +97% +10s +- +live +ALERT 11 s", hall)
     assert re.fullmatch(r"door +0:00\.3 +─{16} +- +no speech +50% +3s +- +10s +-", door)
     lines = ESCAPES.sub("", output).splitlines()
     assert [line for line in lines if "ALERT raised" in line] == [

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamdet.engine.base import Slots
 from streamdet.engine.modelfile import ModelInfo
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.engine.pooled import pooled_network
@@ -224,6 +225,27 @@ def test_a_batch_gives_each_stream_what_it_gets_alone(
     for clip, columns in zip(noises, together, strict=True):
         (alone,) = streamed_columns(models["int8"].path, [clip])
         np.testing.assert_array_equal(alone, columns)
+
+
+@pytest.mark.parametrize(("most", "calls"), [(32, [8, 8, 3]), (5, [5, 5, 5, 4])])
+def test_no_call_takes_more_streams_than_is_fast(
+    models: dict[str, ExportReport],
+    noises: list[FloatArray],
+    most: int,
+    calls: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = OnnxEngine(models["int8"].path, max_batch=most)
+    step, seen = engine._step, []
+
+    def counted(slots: Slots, features: FloatArray) -> FloatArray:
+        seen.append(len(slots))
+        return step(slots, features)
+
+    monkeypatch.setattr(engine, "_step", counted)
+    slots = np.array([engine.allocate() for _ in range(19)], np.intp)
+    engine.step(slots, np.repeat(noises[0][None, :32], 19, axis=0))
+    assert seen == calls
 
 
 def test_a_slot_that_is_reset_begins_anew(models: dict[str, ExportReport], noises: list[FloatArray]) -> None:

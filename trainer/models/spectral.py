@@ -109,9 +109,9 @@ class Stack(nn.Module):
         """
         if min(outputs.shape) < self.components:
             raise ValueError(f"{self.components} components of {min(outputs.shape)} outputs")
-        self.middle.copy_(outputs.mean(dim=0))
-        spread = outputs.std(dim=0) + LEAST
-        _, length, axes = torch.linalg.svd((outputs - self.middle) / spread, full_matrices=False)
+        middle, spread = outputs.mean(dim=0), outputs.std(dim=0) + LEAST
+        self.middle.copy_(middle)
+        _, length, axes = torch.linalg.svd((outputs - middle) / spread, full_matrices=False)
         deviation = length[: self.components] / len(outputs) ** 0.5
         self.axes.copy_(axes[: self.components].T / deviation.clamp(min=LEAST) / spread[:, None])
 

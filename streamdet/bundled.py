@@ -35,4 +35,4 @@ def find_model(wanted: Path | None) -> Path:
 
 def lighter(info: ModelInfo) -> str:
     """Say what to do where this model is too much for the machine; empty where the package has none that is lighter."""
-    return "--model edge needs a tenth of the work" if info.front_end.values > info.front_end.mels else ""
+    return "--model edge needs a tenth of the work" if info.front_end.fine else ""

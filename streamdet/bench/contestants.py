@@ -110,7 +110,7 @@ def _add_whole_way(taking_part: Field, settings: Settings, streams: int, publish
 def _add_peers(taking_part: Field, settings: Settings) -> None:
     for path in settings.models:
         content, info = read_model(path)
-        if info.front_end.values > info.front_end.mels:
+        if info.front_end.fine:
             taking_part.left_out.append(f"windows of {info.name} anew: not for a model that hears more than bands")
             continue
         for seconds in WINDOW_SECONDS:

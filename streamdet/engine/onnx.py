@@ -65,7 +65,7 @@ class OnnxEngine:
         inputs = self._session.get_inputs()
         self._check_signature(path, inputs)
         self._names = [entry.name for entry in inputs]
-        wide = self._info.front_end.values > self._info.front_end.mels and name == "onnx-cpu"
+        wide = self._info.front_end.fine and name == "onnx-cpu"
         self._max_batch = min(max_batch, WIDE_BATCH) if wide else max_batch
         self._pool = SlotPool([StateSpec(tuple(state.shape[1:]), TYPES[state.type]) for state in inputs[1:]])
 

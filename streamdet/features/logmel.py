@@ -75,6 +75,11 @@ class FrontEndConfig:
         return self.mels + (2 * SPECTRUM_BINS if self.spectrum else 0) + (self.bins if self.powers else 0)
 
     @property
+    def fine(self) -> bool:
+        """Whether single frequencies follow the bands; a network that hears them takes many times the work."""
+        return self.spectrum or self.powers
+
+    @property
     def hop_samples(self) -> int:
         """Samples of one streaming hop (5,120 = 0.32 s by default)."""
         return self.hop * self.hop_frames

@@ -225,13 +225,16 @@ class SpectralNet(nn.Module):
 
     def outputs(self, features: Tensor, time: Timeline) -> list[Tensor]:
         """``[N, T, values]`` to what each stack makes of each frame: see :meth:`Stack.hear`."""
-        parts = torch.split(features, [stack.values for stack in self.each()], dim=2)
-        return [stack.hear(part, time) for stack, part in zip(self.each(), parts, strict=True)]
+        return [stack.hear(part, time) for stack, part in self._heard(features)]
 
     def columns(self, features: Tensor, time: Timeline) -> Tensor:
         """``[N, T, values]`` to the columns of all stacks, ``[N, T / 32, numbers]``."""
+        return torch.cat([stack(part, time) for stack, part in self._heard(features)], dim=2)
+
+    def _heard(self, features: Tensor) -> list[tuple[Stack, Tensor]]:
+        """Each stack with its part of the features."""
         parts = torch.split(features, [stack.values for stack in self.each()], dim=2)
-        return torch.cat([stack(part, time) for stack, part in zip(self.each(), parts, strict=True)], dim=2)
+        return list(zip(self.each(), parts, strict=True))
 
     def moments(self, columns: Tensor, time: Timeline) -> Tensor:
         """Moments ``[N, columns, numbers]`` over the last ``MEMORY`` of :meth:`columns`."""

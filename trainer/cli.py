@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -401,18 +402,17 @@ def fuse(
     manifests: Manifests,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.", callback=output)],
     noise: Noise = None,
-    pieces: Annotated[int, typer.Option(min=64, help="Distorted pieces of training clips to learn from.")] = 12_000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 256 pieces.")] = 2_400,
+    pieces: Annotated[
+        int, typer.Option(min=64, help="Distorted pieces to learn from, of all training clips in turn.")
+    ] = 20_000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 128 pieces.")] = 2_400,
     members: Annotated[int, typer.Option(min=1, max=64, help="Heads that are averaged, of each kind.")] = 3,
-    hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head.")] = 128,
+    units: Annotated[int, typer.Option(min=1, max=4096, help="Units of each head that hear frames.")] = 256,
+    hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden units of each head, on their moments.")] = 64,
     hear: Annotated[
         str,
         typer.Option(help="What to hear: power, phase (fifteen times the work of power), or both."),
     ] = "both",
-    components: Annotated[
-        int,
-        typer.Option(min=0, max=256, help="Principal components of each kind whose covariances are heard; 0: none."),
-    ] = 64,
     share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the network that hears frequencies in the sum of both.")
     ] = 0.7,
@@ -426,8 +426,9 @@ def fuse(
     """Put a network that hears single frequencies beside a trained one: better, and several times the work.
 
     Its convolutions are those of PLCMOS, which hear powers, and of Distill-MOS, which hear the phase; they stay as they
-    are, and a head is fitted on what they say of the training clips, minutes on two cores. The val split weighs both
-    networks and says what is gained. `trainer export` takes the result as it takes any other.
+    are, and a head is fitted on what they say of the training clips, minutes on two cores. What they say of 20,000
+    pieces takes 6.4 GB beside --out for that time. The val split weighs both networks and says what is gained.
+    `trainer export` takes the result as it takes any other.
 
     Use it so:
 
@@ -440,8 +441,8 @@ def fuse(
     config = fusing.FuseConfig(
         pieces=pieces,
         steps=steps,
-        components=components,
         members=members,
+        units=units,
         hidden=hidden,
         share=share,
         seed=seed,
@@ -468,11 +469,13 @@ def fuse(
     drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
-    fusing.find_axes(both, heard, FrontEnd(front_end), place=place)
-    with _stage("hearing pieces", len(drawn)) as advance:
-        lessons = fusing.hear(both, heard, FrontEnd(front_end), place=place, workers=workers, advance=advance)
-    with _stage("fitting the head", steps) as advance:
-        fusing.fit_head(both.cpu().spectral, lessons, config, advance)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        with _stage("hearing pieces", len(drawn)) as advance:
+            said = Path(folder)
+            lessons = fusing.hear(both, heard, FrontEnd(front_end), said, place=place, workers=workers, advance=advance)
+        with _stage("fitting the head", steps) as advance:
+            fusing.fit_head(both.cpu().spectral, lessons, config, place, advance)
+        del lessons
     figures = fusing.weigh(both.to(place.device), val, share, place)
     for name, one in (("alone", figures.alone), ("beside it", figures.spectral), ("fused", figures.fused)):
         typer.echo(f"{name:10} " + "  ".join(f"{k} {v:.4f}" for k, v in one.items()))

@@ -38,7 +38,7 @@ class HalfGraph(FloatGraph):
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Add a constant tensor, the layers' weights and biases in half precision."""
-        exact = name.startswith(("head.", "hidden.", "opinion."))
+        exact = name.startswith(("head.", "hidden.", "opinion.")) or ".units." in name
         of_layer = dtype is np.float32 and name.endswith((".weight", ".bias")) and not exact
         return super().constant(name, value, np.float16 if of_layer else dtype)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from trainer.models.fused import FusedNet
 from trainer.models.resnet import STRIDE
-from trainer.models.spectral import LIMIT, MEMORY, SLOPE, FrozenConv, PhaseStack, Stack
+from trainer.models.spectral import LEAST, LIMIT, MEMORY, SLOPE, FrozenConv, PhaseStack, Stack
 
 if TYPE_CHECKING:
     from trainer.graph import Graph
@@ -74,64 +74,30 @@ def _rows(count: int) -> dict[str, Any]:
 
 
 def _column(graph: Graph, name: str, stack: Stack, x: str) -> list[str]:
-    """Means of outputs ``[batch, channels, frames, bands]``, of squares and of products, each ``[batch, 1, 1, …]``."""
-    node, constant = graph.node, graph.constant
+    """Means of what units say of ``[batch, channels, frames, bands]``, and of its squares, ``[batch, 1, 1, …]``."""
+    node = graph.node
+    weight, bias = stack.units.weight.detach().numpy(), stack.units.bias.detach().numpy()
+    last = stack.layers[-1]
+    assert isinstance(last, FrozenConv)
+    weight = weight.reshape(len(weight), last.conv.out_channels, 1, -1)
+    kernel = graph.constant(f"{name}.units.weight", weight, np.float32)
+    linear = node("Conv", f"{name}.units.linear", x, kernel, graph.constant(f"{name}.units.bias", bias, np.float32))
+    said = node("Relu", f"{name}.units", linear)
     parts = []
-    for y in (x, node("Mul", f"{name}.square", x, x)):
+    for y in (said, node("Mul", f"{name}.units.square", said, said)):
         mean = node("AveragePool", f"{y}.mean", y, **_rows(stack.frames))
-        parts.append(node("Reshape", f"{y}.flat", mean, constant("row", [0, 1, 1, -1], np.int64)))
-    if stack.components:
-        rows = node("Transpose", f"{name}.rows", x, perm=[0, 2, 1, 3])
-        rows = node("Reshape", f"{name}.row", rows, constant("rows", [0, 0, -1], np.int64))
-        z = _components(graph, name, stack, rows, "frame")
-        products = node("MatMul", f"{name}.products", node("Transpose", f"{z}.turned", z, perm=[0, 2, 1]), z)
-        divisor = constant(f"{name}.frames.count", stack.frames, np.float32)
-        parts.append(_pairs(graph, name, stack, node("Div", f"{name}.products.mean", products, divisor), [0, 1, 1, -1]))
+        parts.append(node("Reshape", f"{y}.flat", mean, graph.constant("row", [0, 1, 1, -1], np.int64)))
     return parts
 
 
-def _components(graph: Graph, name: str, stack: Stack, outputs: str, of: str) -> str:
-    """Principal components of ``outputs`` ``[…, outputs]``."""
-    middle = graph.constant(f"{name}.middle", stack.middle.numpy(), np.float32)
-    away = graph.node("Sub", f"{name}.{of}.away", outputs, middle)
-    if of == "frame":
-        return graph.node(
-            "MatMul", f"{name}.{of}", away, graph.constant(f"{name}.axes", stack.axes.numpy(), np.float32)
-        )
-    # Not MatMul: ONNX Runtime adds in another order when there is but one stream.
-    turned = graph.constant(f"{name}.axes.turned", stack.axes.T.numpy(), np.float32)
-    return graph.node("Gemm", f"{name}.{of}", away, turned, transB=1)
-
-
-def _pairs(graph: Graph, name: str, stack: Stack, products: str, shape: list[int]) -> str:
-    """Of ``products`` ``[batch, components, components]`` each once, in ``shape``."""
-    first, second = stack.pairs().numpy()
-    flat = graph.node("Reshape", f"{products}.all", products, graph.constant("all.in.a.row", [0, -1], np.int64))
-    pairs = graph.constant(f"{name}.pairs", first * stack.components + second, np.int64)
-    once = graph.node("Gather", f"{products}.once", flat, pairs, axis=1)
-    return (
-        once
-        if len(shape) == 2
-        else graph.node("Reshape", f"{products}.flat", once, graph.constant("row", shape, np.int64))
-    )
-
-
 def _moments(graph: Graph, name: str, stack: Stack, means: str) -> str:
-    """Do what :meth:`Stack.moments` does to ``means`` ``[batch, numbers]``."""
-    node, constant, span, width = graph.node, graph.constant, graph.span, stack.outputs
+    """Do what :func:`trainer.models.spectral.moments` does to ``means`` ``[batch, numbers]``."""
+    node, constant, span, width = graph.node, graph.constant, graph.span, stack.numbers // 2
     mean = node("Slice", f"{name}.mean", means, *span(0, width, 1))
-    square = node("Slice", f"{name}.mean.of.squares", means, *span(width, 2 * width, 1))
+    square = node("Slice", f"{name}.mean.of.squares", means, *span(width, stack.numbers, 1))
     variance = node("Sub", f"{name}.variance", square, node("Mul", f"{name}.square.of.mean", mean, mean))
-    some = node("Max", f"{name}.variance.some", variance, constant("some", 1e-6, np.float32))
-    parts = [mean, node("Sqrt", f"{name}.deviation", some)]
-    if stack.components:
-        z = _components(graph, name, stack, mean, "mean.component")
-        column = node("Unsqueeze", f"{z}.column", z, constant("as.column", [2], np.int64))
-        row = node("Unsqueeze", f"{z}.row", z, constant("as.row", [1], np.int64))
-        usual = _pairs(graph, name, stack, node("Mul", f"{z}.products", column, row), [0, -1])
-        product = node("Slice", f"{name}.mean.of.products", means, *span(2 * width, stack.numbers, 1))
-        parts.append(node("Sub", f"{name}.covariance", product, usual))
-    return node("Concat", f"{name}.moments", *parts, axis=1)
+    some = node("Max", f"{name}.variance.some", variance, constant("some", LEAST, np.float32))
+    return node("Concat", f"{name}.moments", mean, node("Sqrt", f"{name}.deviation", some), axis=1)
 
 
 def _stack(graph: Graph, name: str, stack: Stack, x: str, dtype: int) -> str:

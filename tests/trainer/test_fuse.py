@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from streamdet.features import FrontEnd, FrontEndConfig
 from tests.conftest import randomise
 from tests.trainer import corpus
+from trainer import fuse as fusing
 from trainer.cli import app
 from trainer.data.errors import DataError
 from trainer.data.fresh import Fresh
 from trainer.data.manifest import read_manifest
-from trainer.fuse import FuseConfig, Lessons, Pieces, draw, examples, find_axes, fit_head, fresh_spectral, hear, weigh
+from trainer.fuse import (
+    EVERY,
+    EXPONENT,
+    FuseConfig,
+    Lessons,
+    Member,
+    Pieces,
+    chances,
+    draw,
+    examples,
+    fit_head,
+    fresh_spectral,
+    hear,
+    weigh,
+)
 from trainer.metrics import auc
 from trainer.models.fused import FusedNet
 from trainer.models.load import load_network
@@ -32,7 +49,7 @@ needs_weights = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.
 BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True, powers=True)
 HEARS = ("phase", "power")
 CPU = Place(torch.device("cpu"))
-SMALL = FuseConfig(pieces=48, columns=4, window=2, components=5, members=2, hidden=8, steps=60, batch=32)
+SMALL = FuseConfig(pieces=48, columns=4, window=2, units=12, members=2, hidden=8, steps=80, batch=32)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +67,7 @@ def store(manifest: Path) -> Fresh:
 @pytest.fixture
 def both() -> FusedNet:
     torch.manual_seed(3)
-    spectral = SpectralNet(SMALL.members * SMALL.hidden, HEARS, SMALL.components)
+    spectral = SpectralNet(SMALL.members * SMALL.hidden, HEARS, SMALL.members * SMALL.units)
     network = FusedNet(randomise(CausalResNet(0.125, mels=32)), spectral)
     for stack in network.spectral.each():
         for layer in stack.layers:
@@ -58,18 +75,27 @@ def both() -> FusedNet:
     return network.eval()
 
 
-def lessons_of(both: FusedNet, store: Fresh, config: FuseConfig = SMALL) -> Lessons:
+def lessons_of(both: FusedNet, store: Fresh, folder: Path, config: FuseConfig = SMALL) -> Lessons:
     pieces = Pieces(draw(store, config), None, BOTH, columns=config.columns, seed=config.seed)
-    find_axes(both, pieces, FrontEnd(BOTH), place=CPU)
-    return hear(both, pieces, FrontEnd(BOTH), place=CPU)
+    return hear(both, pieces, FrontEnd(BOTH), folder, place=CPU)
 
 
-def test_draws_are_of_both_classes_alike_and_repeatable(store: Fresh) -> None:
+def test_draws_are_of_all_clips_in_turn_and_repeatable(store: Fresh) -> None:
     clips = draw(store, SMALL)
     assert len(clips) == SMALL.pieces
-    assert sum(clip.label for clip in clips) == SMALL.pieces // 2
+    number = len({entry.clip for entry in store.entries})
+    times = Counter(clip.id for clip in clips)
+    assert set(times.values()) <= {SMALL.pieces // number, -(-SMALL.pieces // number)}
     assert [c.id for c in clips] == [c.id for c in draw(store, SMALL)]
     assert [c.id for c in clips] != [c.id for c in draw(store, replace(SMALL, seed=1))]
+
+
+def test_both_classes_are_learnt_from_alike_and_large_sources_less_than_their_size(store: Fresh) -> None:
+    (few, *_), many = ([c for c in store.clips.values() if c.label == label] for label in (0, 1))
+    clips = [*[few] * 3, *[replace(many[0], family="large")] * 90, *[replace(many[0], family="small")] * 10]
+    share = chances(clips)
+    assert share[:3].sum() == pytest.approx(0.5)
+    assert share[93:].sum() / share[3:93].sum() == pytest.approx((10 / 90) ** EXPONENT)
 
 
 def test_one_class_is_not_enough(manifest: Path) -> None:
@@ -78,67 +104,90 @@ def test_one_class_is_not_enough(manifest: Path) -> None:
         draw(human, SMALL)
 
 
-def test_what_is_heard_is_what_the_network_makes_of_the_pieces(both: FusedNet, store: Fresh) -> None:
+def test_what_is_heard_is_what_the_network_makes_of_the_pieces(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
     pieces = Pieces(draw(store, SMALL), None, BOTH, columns=SMALL.columns, seed=0)
-    heard = hear(both, pieces, FrontEnd(BOTH), place=CPU)
-    assert heard.columns.shape == (SMALL.pieces, SMALL.columns, both.spectral.numbers)
+    heard = hear(both, pieces, FrontEnd(BOTH), tmp_path, place=CPU)
     np.testing.assert_array_equal(heard.labels, [clip.label for clip in pieces.clips])
     samples, count = pieces[5]
+    assert heard.counts[5] == count
     features = torch.from_numpy(FrontEnd(BOTH).whole(samples)[None, :, BOTH.mels :])
     with torch.no_grad():
-        wanted = both.spectral.columns(features, Timeline(None))[0].numpy()
-    assert heard.counts[5] == count
-    np.testing.assert_allclose(heard.columns[5], wanted, rtol=2e-3, atol=2e-3)
+        wanted = both.spectral.outputs(features, Timeline(None))
+    for outputs, want in zip(heard.outputs, wanted, strict=True):
+        assert len(outputs) == SMALL.pieces
+        np.testing.assert_allclose(outputs[5], want[0, :, ::EVERY].numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_a_worker_makes_the_same_pieces(both: FusedNet, store: Fresh) -> None:
+def test_a_worker_makes_the_same_pieces(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
     pieces = Pieces(draw(store, SMALL)[:20], None, BOTH, columns=SMALL.columns, seed=0)
-    alone, beside = (hear(both, pieces, FrontEnd(BOTH), place=CPU, workers=n) for n in (0, 1))
-    np.testing.assert_array_equal(alone.columns, beside.columns)
+    folders = [tmp_path / str(number) for number in (0, 1)]
+    for folder in folders:
+        folder.mkdir()
+    alone, beside = (hear(both, pieces, FrontEnd(BOTH), folders[n], place=CPU, workers=n) for n in (0, 1))
+    for one, other in zip(alone.outputs, beside.outputs, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_examples_are_moments_of_columns_that_are_sound(both: FusedNet, store: Fresh) -> None:
-    heard = lessons_of(both, store)
-    heard.columns[:, 2:] = np.nan
-    one = Lessons(heard.columns[:1], np.array([2]), heard.labels[:1])
-    got = examples(both.spectral, one, np.zeros(20, np.intp), 2, np.random.default_rng(0))
-    mean = torch.from_numpy(one.columns[0, :2].astype(np.float32).mean(axis=0))
-    torch.testing.assert_close(got, both.spectral.moments_of(mean).expand(20, -1))
-    assert got.isfinite().all()
+def test_examples_are_of_columns_that_are_sound(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
+    heard = lessons_of(both, store, tmp_path)
+    heard.counts[0] = 2
+    parts, sound = examples(heard, np.zeros(20, np.intp), 3, np.random.default_rng(0))
+    frames = heard.outputs[0].shape[2]
+    for part, outputs in zip(parts, heard.outputs, strict=True):
+        want = torch.from_numpy(np.array(outputs[0, :2])).flatten(0, 1).float()
+        torch.testing.assert_close(part[:, : 2 * frames], want.expand(20, -1, -1))
+    assert sound[:, : 2 * frames].all()
+    assert not sound[:, 2 * frames :].any()
+
+
+def test_what_does_not_fit_on_the_disk_is_said_before(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
+    pieces = Pieces(draw(store, SMALL) * 10_000_000, None, BOTH, columns=SMALL.columns, seed=0)
+    with pytest.raises(DataError, match="fewer --pieces"):
+        hear(both, pieces, FrontEnd(BOTH), tmp_path, place=CPU)
 
 
 @torch.no_grad()
-def test_components_of_what_is_heard_are_uncorrelated_and_of_deviation_one(both: FusedNet, store: Fresh) -> None:
-    pieces = Pieces(draw(store, SMALL), None, BOTH, columns=SMALL.columns, seed=0)
-    find_axes(both, pieces, FrontEnd(BOTH), place=CPU)
-    samples = np.stack([pieces[number][0] for number in range(len(pieces))])
-    features = torch.from_numpy(FrontEnd(BOTH)(samples, FrontEnd(BOTH).start(len(samples)))[0])
-    for stack, frames in zip(
-        both.spectral.each(), both.spectral.outputs(features[:, :, BOTH.mels :], Timeline(None)), strict=True
-    ):
-        z = (frames.flatten(0, 2) - stack.middle) @ stack.axes
-        torch.testing.assert_close(torch.cov(z.T), torch.eye(SMALL.components), atol=0.3, rtol=0.0)
+def scores_of(both: FusedNet, heard: Lessons) -> Tensor:
+    """Log-odds by the joined network, of the frames that members hear."""
+    means = []
+    for stack, outputs in zip(both.spectral.each(), heard.outputs, strict=True):
+        said = torch.relu(stack.units(torch.from_numpy(np.array(outputs)).flatten(1, 2).float()))
+        means += [said.mean(1), said.square().mean(1)]
+    return both.spectral.decide(both.spectral.normalised(both.spectral.moments_of(torch.cat(means, dim=1))))
 
 
-def test_more_components_than_outputs_is_an_error() -> None:
-    (stack,) = SpectralNet(4, ("power",), 9).each()
-    with pytest.raises(ValueError, match="9 components of 8 outputs"):
-        stack.find_axes(torch.zeros(8, stack.outputs))
-
-
-def test_the_head_learns_what_can_be_told_and_the_same_again(both: FusedNet, store: Fresh) -> None:
-    heard = lessons_of(both, store)
+def test_units_and_head_learn_what_can_be_told_and_the_same_again(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
+    heard = lessons_of(both, store, tmp_path)
+    heard.counts[:] = SMALL.columns
     before = both.spectral.each()[0].layers[0].conv.weight.clone()
-    fit_head(both.spectral, heard, SMALL)
-    rows = np.arange(len(heard.counts))
-    moments = both.spectral.normalised(examples(both.spectral, heard, rows, 2, np.random.default_rng(1)))
-    with torch.no_grad():
-        scores = both.spectral.decide(moments).double().numpy()
-    assert auc(scores, heard.labels.astype(np.float64)) > 0.9
+    fit_head(both.spectral, heard, SMALL, CPU)
+    assert auc(scores_of(both, heard).double().numpy(), heard.labels.astype(np.float64)) > 0.9
     torch.testing.assert_close(both.spectral.each()[0].layers[0].conv.weight, before)
     once = both.spectral.head.weight.clone()
-    fit_head(both.spectral, heard, SMALL)
+    fit_head(both.spectral, heard, SMALL, CPU)
     torch.testing.assert_close(both.spectral.head.weight, once)
+
+
+@torch.no_grad()
+def test_the_joined_network_is_the_mean_of_its_members(both: FusedNet, store: Fresh, tmp_path: Path) -> None:
+    heard = lessons_of(both, store, tmp_path)
+    torch.manual_seed(5)
+    members = []
+    for outputs in heard.outputs:
+        flat = torch.from_numpy(np.array(outputs)).flatten(0, 2).float()
+        members.append([Member((flat.mean(0), flat.std(0) + 0.1), SMALL) for _ in range(SMALL.members)])
+    for member in (one for ours in members for one in ours):
+        member.normalise.running_mean.uniform_(0, 1)
+        member.normalise.running_var.uniform_(0.5, 2)
+        member.eval()
+    fusing.join(both.spectral, members)
+    sound = torch.ones(len(heard.labels), heard.outputs[0][0, :, :, 0].size)
+    said = [
+        member(member.moments(torch.from_numpy(np.array(outputs)).flatten(1, 2).float(), sound, CPU))
+        for ours, outputs in zip(members, heard.outputs, strict=True)
+        for member in ours
+    ]
+    torch.testing.assert_close(scores_of(both, heard), torch.stack(said).mean(0), rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()
@@ -159,7 +208,7 @@ def test_the_command_writes_a_checkpoint_that_export_takes(manifest: Path, tmp_p
     torch.manual_seed(4)
     torch.save({**randomise(CausalResNet(0.125, mels=32)).checkpoint(), "front_end": front_end.to_dict()}, resnet)
     options = ["--pieces", "64", "--steps", "20", "--members", "2", "--hidden", "4", "--workers", "0", "--amp", "off"]
-    options += ["--components", "0"]
+    options += ["--units", "8"]
     result = CliRunner().invoke(app, ["fuse", str(resnet), str(manifest), *options, "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "fused" in result.output

@@ -24,7 +24,7 @@ from trainer.export import ExportReport, export_model, reference_columns, stream
 from trainer.models.fused import FusedNet
 from trainer.models.load import load_network
 from trainer.models.resnet import CausalResNet, Timeline
-from trainer.models.spectral import MEMORY, SpectralNet
+from trainer.models.spectral import LEAST, MEMORY, SpectralNet
 
 BOTH = FrontEndConfig(mels=32, bands="linear", spectrum=True, powers=True)
 HEARS = ("phase", "power")
@@ -39,9 +39,6 @@ def fused() -> FusedNet:
             torch.nn.init.kaiming_normal_(layer.conv.weight, a=0.1)
     clip = torch.from_numpy(features_of_noise(BOTH)[0][None, :224, 32:])
     with torch.no_grad():
-        outputs = network.spectral.outputs(clip, Timeline(None))
-        for stack, frames in zip(network.spectral.each(), outputs, strict=True):
-            stack.find_axes(frames.flatten(0, 2))
         columns = network.spectral.columns(clip, Timeline(None))
         network.spectral.centre.copy_(network.spectral.moments_of(columns.mean(dim=(0, 1))))
         network.spectral.spread.copy_(network.spectral.centre.abs() * 0.3 + 0.1)
@@ -117,15 +114,12 @@ def test_moments_are_over_the_last_columns_and_no_more_than_there_were() -> None
 @pytest.mark.parametrize("name", HEARS)
 def test_moments_are_those_of_the_frames(name: str) -> None:
     torch.manual_seed(6)
-    (stack,) = SpectralNet(4, (name,), 7).each()
+    network = SpectralNet(4, (name,), 7)
+    (stack,) = network.each()
     features = torch.randn(1, 96, stack.values)
-    frames = stack.hear(features, Timeline(None)).flatten(0, 2).double()
-    stack.find_axes(frames.float())
-    got = stack.moments(stack(features, Timeline(None))[0].mean(dim=0)).double()
-    z = (frames - stack.middle) @ stack.axes.double()
-    first, second = torch.triu_indices(7, 7)
-    products = torch.cov(z.T, correction=0)[first, second]
-    wanted = torch.cat((frames.mean(0), frames.var(0, correction=0).clamp(min=1e-6).sqrt(), products))
+    said = torch.relu(stack.units(stack.hear(features, Timeline(None)).flatten(0, 2))).double()
+    got = network.moments_of(network.columns(features, Timeline(None))[0].mean(dim=0)).double()
+    wanted = torch.cat((said.mean(0), said.var(0, correction=0).clamp(min=LEAST).sqrt()))
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
 
@@ -169,9 +163,8 @@ def test_powers_are_convolved_as_written_down() -> None:
         x = torch.nn.functional.conv2d(x, conv.weight, conv.bias, dilation=(2, 1))
         x = torch.nn.functional.max_pool2d(torch.nn.functional.leaky_relu(x, 0.1), (1, 4))
     outputs = x[0].permute(1, 0, 2).reshape(3, 16, 128 * 4)
-    got = stack(features, Timeline(None))[0]
-    wanted = torch.cat((outputs.mean(1), outputs.square().mean(1)), dim=1)
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    got = stack.hear(features, Timeline(None))[0]
+    torch.testing.assert_close(got, outputs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_gives_the_same_network(fused: FusedNet, saved: Path, noises: list[FloatArray]) -> None:

@@ -11,10 +11,11 @@ on):
     that of PLCMOS (L. Diener et al., "PLCMOS: A Data-driven Non-intrusive Metric for The Evaluation of Packet Loss
     Concealment Algorithms", Interspeech 2023) on the log-power of every bin, for a fifteenth of the work.
 
-Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Mean and standard deviation
-of their outputs over the last ``MEMORY`` columns, and the covariances of their first principal components (as T.-Y. Lin
-et al., "Bilinear CNN Models for Fine-grained Visual Recognition", ICCV 2015, pool), go through a hidden layer for each
-stack to the log-odds of spoof: units that hear one stack each err more differently than such that hear both.
+Both weights are under the MIT licence. Made causal, the stacks pad time on the left alone. Rectified units hear each
+frame of their outputs; mean and standard deviation of what those say over the last ``MEMORY`` columns (statistics
+pooling, D. Snyder et al., "X-vectors: Robust DNN Embeddings for Speaker Recognition", ICASSP 2018) go through a hidden
+layer to the log-odds of spoof. Each stack has units and a hidden layer of its own: such that hear one stack each err
+more differently than such that hear both.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from trainer.models.resnet import STRIDE, Timeline
 
 SLOPE = 0.1  # of what is below zero
 MEMORY = 8  # columns (2.56 s) that one column's moments are over
-LEAST = 1e-4  # spread of an output, of a component, of a moment
+LEAST = 1e-4  # variance of a unit
 LIMIT = 6.0  # standard deviations that a moment may be away from what is usual
 BINS = FrontEndConfig().bins
 
@@ -58,8 +59,8 @@ class Stack(nn.Module):
     """Convolutions of one kind: ``values`` of a frame are heard, ``frames`` of its outputs make a column.
 
     ``skip`` says that only every ``skip``-th frame is heard, and ``pool`` how many bands become one, the largest,
-    before each rectifier. A column is ``numbers`` numbers: means of the ``outputs`` and of their squares, and of the
-    products of every two of ``components``, which are ``(outputs - middle) @ axes``.
+    before each rectifier. ``units`` hear the ``outputs`` of each frame. A column is ``numbers`` numbers: means of what
+    the units say, and of the squares.
     """
 
     values: int
@@ -67,7 +68,7 @@ class Stack(nn.Module):
     skip = 1
     pool = 1
 
-    def __init__(self, layers: Sequence[FrozenConv], bands: int, components: int) -> None:
+    def __init__(self, layers: Sequence[FrozenConv], bands: int, units: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self._shapes: list[tuple[int, int, int]] = []
@@ -76,12 +77,8 @@ class Stack(nn.Module):
             self._shapes.append((conv.in_channels, layer.past, bands))
             bands = ((bands + 2 * int(conv.padding[1]) - 3) // conv.stride[1] + 1) // self.pool
         self.outputs = layers[-1].conv.out_channels * bands
-        self.components = components
-        self.numbers = 2 * self.outputs + components * (components + 1) // 2
-        self.register_buffer("middle", torch.zeros(self.outputs))
-        self.register_buffer("axes", torch.zeros(self.outputs, components))
-        self.middle: Tensor
-        self.axes: Tensor
+        self.numbers = 2 * units
+        self.units = nn.Linear(self.outputs, units)
 
     def state_shapes(self) -> list[tuple[int, int, int]]:
         """``(channels, frames, bands)`` that each layer remembers."""
@@ -100,25 +97,6 @@ class Stack(nn.Module):
             layer.conv.weight.copy_(weight)
             layer.conv.bias.copy_(bias)
 
-    @torch.no_grad()
-    def find_axes(self, outputs: Tensor) -> None:
-        """Take the principal components of ``outputs`` ``[n, outputs]``, each output and component of deviation 1.
-
-        Raises:
-            ValueError: there are fewer outputs than components.
-        """
-        if min(outputs.shape) < self.components:
-            raise ValueError(f"{self.components} components of {min(outputs.shape)} outputs")
-        middle, spread = outputs.mean(dim=0), outputs.std(dim=0) + LEAST
-        self.middle.copy_(middle)
-        _, length, axes = torch.linalg.svd((outputs - middle) / spread, full_matrices=False)
-        deviation = length[: self.components] / len(outputs) ** 0.5
-        self.axes.copy_(axes[: self.components].T / deviation.clamp(min=LEAST) / spread[:, None])
-
-    def pairs(self) -> Tensor:
-        """Give the indices ``[2, products]`` of the components that each product is of."""
-        return torch.triu_indices(self.components, self.components, device=self.axes.device)
-
     def hear(self, features: Tensor, time: Timeline) -> Tensor:
         """``[N, T, values]`` to outputs ``[N, T / 32, frames, outputs]``, float32."""
         x = self.image(features)
@@ -133,21 +111,9 @@ class Stack(nn.Module):
     def forward(self, features: Tensor, time: Timeline) -> Tensor:
         """``[N, T, values]`` to columns ``[N, T / 32, numbers]``."""
         outputs = self.hear(features, time)
-        first, second = self.pairs()
         with torch.autocast(outputs.device.type, enabled=False):  # small differences of large numbers follow
-            z = (outputs - self.middle) @ self.axes
-            products = (z.transpose(2, 3) @ z)[:, :, first, second] / self.frames
-        return torch.cat((outputs.mean(2), outputs.square().mean(2), products), dim=2)
-
-    def moments(self, means: Tensor) -> Tensor:
-        """Means of columns ``[…, numbers]`` to means, standard deviations and covariances ``[…, numbers]``."""
-        widths = [self.outputs, self.outputs, self.numbers - 2 * self.outputs]
-        mean, square, product = torch.split(means, widths, dim=-1)
-        with torch.autocast(mean.device.type, enabled=False):
-            z = (mean - self.middle) @ self.axes
-        first, second = self.pairs()
-        deviation = (square - mean.square()).clamp(min=1e-6).sqrt()
-        return torch.cat((mean, deviation, product - z[..., first] * z[..., second]), dim=-1)
+            said = functional.relu(self.units(outputs))
+        return torch.cat((said.mean(2), said.square().mean(2)), dim=2)
 
 
 class PhaseStack(Stack):
@@ -156,12 +122,12 @@ class PhaseStack(Stack):
     values = 2 * SPECTRUM_BINS
     frames = STRIDE // 2
 
-    def __init__(self, components: int = 0) -> None:
+    def __init__(self, units: int = 1) -> None:
         channels = (2, 64, 64, 128, 256, 256, 256)
         strides = [(2 if number == 5 else 1, 1 if number == 0 else 2) for number in range(6)]
         pairs = zip(pairwise(channels), strides, strict=True)
         layers = [FrozenConv(a, b, stride=stride) for (a, b), stride in pairs]
-        super().__init__(layers, SPECTRUM_BINS, components)
+        super().__init__(layers, SPECTRUM_BINS, units)
 
     def image(self, features: Tensor) -> Tensor:
         """See :class:`Stack`."""
@@ -176,9 +142,9 @@ class PowerStack(Stack):
     skip = 2
     pool = 4
 
-    def __init__(self, components: int = 0) -> None:
+    def __init__(self, units: int = 1) -> None:
         channels = (1, 32, 64, 128)
-        super().__init__([FrozenConv(a, b, dilation=2, band=1) for a, b in pairwise(channels)], BINS, components)
+        super().__init__([FrozenConv(a, b, dilation=2, band=1) for a, b in pairwise(channels)], BINS, units)
 
     def image(self, features: Tensor) -> Tensor:
         """See :class:`Stack`."""
@@ -188,19 +154,24 @@ class PowerStack(Stack):
 STACKS: dict[str, Callable[[int], Stack]] = {"phase": PhaseStack, "power": PowerStack}
 
 
+def moments(mean: Tensor, square: Tensor) -> Tensor:
+    """Mean and standard deviation ``[…, 2 n]`` of what has the mean, and mean square, ``[…, n]``."""
+    return torch.cat((mean, (square - mean.square()).clamp(min=LEAST).sqrt()), dim=-1)
+
+
 class SpectralNet(nn.Module):
     """Scores single frequencies column by column; see the module's text.
 
     Args:
         hidden: units of each hidden layer.
         hears: names of the stacks, in the order of the features.
-        components: principal components of each stack whose covariances are heard besides.
+        units: of each stack, that hear each frame.
     """
 
-    def __init__(self, hidden: int = 256, hears: Sequence[str] = ("phase",), components: int = 0) -> None:
+    def __init__(self, hidden: int = 64, hears: Sequence[str] = ("phase",), units: int = 256) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"hidden": hidden, "hears": list(hears), "components": components}
-        self.stacks = nn.ModuleList([STACKS[name](components) for name in hears])
+        self.settings: dict[str, Any] = {"hidden": hidden, "hears": list(hears), "units": units}
+        self.stacks = nn.ModuleList([STACKS[name](units) for name in hears])
         self.numbers = sum(stack.numbers for stack in self.each())
         self.values = sum(stack.values for stack in self.each())
         self.register_buffer("centre", torch.zeros(self.numbers))
@@ -243,8 +214,8 @@ class SpectralNet(nn.Module):
         return self.moments_of(sums[:, :, :-1] / sums[:, :, -1:])
 
     def moments_of(self, means: Tensor) -> Tensor:
-        """Means of columns ``[…, numbers]`` to moments ``[…, numbers]``: see :meth:`Stack.moments`."""
-        return torch.cat([s.moments(part) for s, part in zip(self.each(), self.parts(means), strict=True)], dim=-1)
+        """Means of columns ``[…, numbers]`` to means and standard deviations ``[…, numbers]``."""
+        return torch.cat([moments(*part.chunk(2, dim=-1)) for part in self.parts(means)], dim=-1)
 
     def normalised(self, moments: Tensor) -> Tensor:
         """Moments ``[…, numbers]`` in deviations from what is usual, within ±6."""

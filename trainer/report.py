@@ -48,7 +48,8 @@ def _beside(front_end: FrontEndConfig) -> list[str]:
     if not heard:
         return []
     return [
-        f"Beside the ResNet hear causal convolutions, in floating point: {'; '.join(heard)}. Units hear each frame of their outputs; moments of what those say "
+        f"Beside the ResNet hear causal convolutions, in floating point: {'; '.join(heard)}. Units hear each "
+        "frame of their outputs; moments of what those say "
         "over the last 2.6 s and a hidden layer give log-odds that are added to the ResNet's."
     ]
 

@@ -104,7 +104,7 @@ def draw(store: Fresh, config: FuseConfig) -> list[Clip]:
     """Give the clips that pieces are taken of: all in random order, and again, until there are enough.
 
     Raises:
-        DataError: one of the classes is missing.
+        DataError: one of the classes is missing, or not among so few pieces.
     """
     store.refresh()
     if len({entry.label for entry in store.entries}) < 2:
@@ -113,7 +113,10 @@ def draw(store: Fresh, config: FuseConfig) -> list[Clip]:
     named = list(dict.fromkeys(entry.clip for entry in store.entries))
     rounds = -(-config.pieces // len(named))
     order = np.concatenate([rng.permutation(len(named)) for _ in range(rounds)])[: config.pieces]
-    return [clips[named[at]] for at in order]
+    drawn = [clips[named[at]] for at in order]
+    if len({clip.label for clip in drawn}) < 2:
+        raise DataError(f"all of the {len(drawn)} pieces would be of one class; give more --pieces")
+    return drawn
 
 
 def chances(clips: Sequence[Clip]) -> Scores:
@@ -188,9 +191,10 @@ def hear(
     """
     network.eval()
     stacks = network.spectral.each()
-    outputs = [
-        _room(folder / f"{number}.outputs", (len(pieces), pieces.columns, stack.frames // EVERY, stack.outputs))
-        for number, stack in enumerate(stacks)
+    shapes = [(len(pieces), pieces.columns, stack.frames // EVERY, stack.outputs) for stack in stacks]
+    _look_for_room(folder, sum(2 * math.prod(shape) for shape in shapes))
+    outputs: list[Said] = [
+        np.memmap(folder / f"{number}.outputs", np.float16, "w+", shape=shape) for number, shape in enumerate(shapes)
     ]
     counts: list[int] = []
     loader = DataLoader(pieces, batch_size=ROWS, num_workers=workers, collate_fn=list, persistent_workers=False)
@@ -208,15 +212,14 @@ def hear(
     return Lessons(outputs, np.array(counts, np.intp), labels, chances(pieces.clips))
 
 
-def _room(path: Path, shape: tuple[int, ...]) -> Said:
-    """Array in a file; looks for room first, as a disk that fills up under it would kill the process."""
-    size, free = 2 * math.prod(shape), shutil.disk_usage(path.parent).free
+def _look_for_room(folder: Path, size: int) -> None:
+    """Look for ``size`` bytes before the files grow: a disk that fills up under them would kill the process."""
+    free = shutil.disk_usage(folder).free
     if size > free:
         raise DataError(
-            f"{path.parent}: {free / 1e9:.1f} GB are free, and what is heard takes {size / 1e9:.1f} GB; "
+            f"{folder}: {free / 1e9:.1f} GB are free, and what is heard takes {size / 1e9:.1f} GB; "
             "make room, write elsewhere, or give fewer --pieces"
         )
-    return np.memmap(path, np.float16, "w+", shape=shape)
 
 
 class Member(nn.Module):
@@ -302,12 +305,12 @@ def _fitted(lessons: Lessons, config: FuseConfig, place: Place, advance: Callabl
             group["lr"] = config.rate * schedule(step / config.steps)
         rows = rng.choice(len(lessons.counts), config.batch, p=lessons.chances)
         parts, sound = examples(lessons, rows, config.window, rng)
-        labels = torch.from_numpy(lessons.labels[rows]).to(place.device)
+        sound, labels = sound.to(place.device), torch.from_numpy(lessons.labels[rows]).to(place.device)
         loss = torch.zeros((), device=place.device)
         for ours, part in zip(members, parts, strict=True):
             outputs = part.to(place.device)
             for member in ours:
-                normalised = member.moments(outputs, sound.to(place.device), place)
+                normalised = member.moments(outputs, sound, place)
                 loss = loss + _mixed_loss(member, normalised, labels, config.smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -90,6 +90,11 @@ def test_draws_are_of_all_clips_in_turn_and_repeatable(store: Fresh) -> None:
     assert [c.id for c in clips] != [c.id for c in draw(store, replace(SMALL, seed=1))]
 
 
+def test_pieces_of_one_class_alone_are_an_error(store: Fresh) -> None:
+    with pytest.raises(DataError, match="give more --pieces"):
+        draw(store, replace(SMALL, pieces=1))
+
+
 def test_both_classes_are_learnt_from_alike_and_large_sources_less_than_their_size(store: Fresh) -> None:
     (few, *_), many = ([c for c in store.clips.values() if c.label == label] for label in (0, 1))
     clips = [*[few] * 3, *[replace(many[0], family="large")] * 90, *[replace(many[0], family="small")] * 10]

@@ -34,7 +34,7 @@ from trainer.models.resnet import STRIDE, Timeline
 
 SLOPE = 0.1  # of what is below zero
 MEMORY = 8  # columns (2.56 s) that one column's moments are over
-LEAST = 1e-4  # variance of a unit
+LEAST = 1e-4  # spread of an output, variance of a unit
 LIMIT = 6.0  # standard deviations that a moment may be away from what is usual
 BINS = FrontEndConfig().bins
 

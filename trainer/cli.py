@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn, cast, get_args
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamdet.engine.modelfile import ModelInfo, read_model
 from streamdet.errors import ModelError, StreamdetError
@@ -29,7 +28,6 @@ from trainer.data.audio import read_audio, read_clips
 from trainer.data.build import Builder, load_bank, name_of
 from trainer.data.cache import FeatureCache, Settings
 from trainer.data.cli import register
-from trainer.data.cli import stage as _stage
 from trainer.data.errors import DataError
 from trainer.data.feed import Selection, named
 from trainer.data.fresh import Fresh
@@ -45,6 +43,7 @@ from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
 from trainer.outputs import model_writable, output, picture, reason
 from trainer.place import Amp, Device, Place, choose_device, choose_half, launched
+from trainer.progress import shown, stage
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
 from trainer.shape import FrameAugment
@@ -146,10 +145,8 @@ def _steps(without: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]
 
 
 def _build(builder: Builder, clips: list[Clip], variant: int) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"variant {variant}", total=len(clips))
-        builder.variant(clips, variant, lambda n: progress.advance(task, n))
+    with shown(f"variant {variant}", len(clips)) as bar:
+        builder.variant(clips, variant, bar.advance)
     console.print(f"variant {variant}: {len(clips)} clips, {builder.report.written} variants written", highlight=False)
 
 
@@ -296,7 +293,7 @@ def fit(
 def _fresh(clips: list[Clip], augment: WaveAugment | None, front_end: FrontEndConfig | None) -> Fresh:
     """Hear all recordings once and list those that cannot be read."""
     store = Fresh(clips, augment, front_end or FrontEndConfig())
-    with _stage("hearing all recordings", len(clips)) as advance:
+    with stage("hearing all recordings", len(clips)) as advance:
         store.check(advance)
     _list_skipped(store.skipped)
     return store
@@ -470,10 +467,10 @@ def fuse(
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        with _stage("hearing pieces", len(drawn)) as advance:
+        with stage("hearing pieces", len(drawn)) as advance:
             said = Path(folder)
             lessons = fusing.hear(both, heard, FrontEnd(front_end), said, place=place, workers=workers, advance=advance)
-        with _stage("fitting the head", steps) as advance:
+        with stage("fitting the head", steps) as advance:
             fusing.fit_head(both.cpu().spectral, lessons, config, place, advance)
         del lessons
     figures = fusing.weigh(both.to(place.device), val, share, place)
@@ -592,7 +589,7 @@ def evaluate(
     scores, skipped = _score(model, clips_of(manifests, split))
     figures = judge_scores(scores, info.calibration, info.front_end.hop_seconds) | {"skipped": skipped}
     if twin is not None:
-        with _stage("torch", len(scores)) as advance:
+        with stage("torch", len(scores)) as advance:
             figures["agreement"] = agreement(scores, twin, info.calibration, advance).to_dict()
     if report is not None:
         report.write_text(page(scores, figures, f"{info.name} on {split}"), encoding="utf-8")
@@ -625,7 +622,7 @@ def baselines(
 
     described = []
     for name, clips in [(name, clips_of(manifests, name)) for name in ("train", split)]:
-        with _stage(f"measuring {name}", len(clips)) as advance:
+        with stage(f"measuring {name}", len(clips)) as advance:
             described.append(describe(clips, advance))
         _list_skipped(described[-1].skipped)
     results = judge(*described, seed=seed)
@@ -638,7 +635,7 @@ def baselines(
 def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, str]]:
     """Scores of the clips that can be used, and why the others, by id, cannot."""
     skipped: dict[str, str] = {}
-    with _stage("scoring", len(clips)) as step:
+    with stage("scoring", len(clips)) as step:
 
         def advance(clip: Clip, error: str | None) -> None:
             step()

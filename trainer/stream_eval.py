@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streamdet.decide.calibrate import Platt
 from streamdet.decide.verdict import Rules
 from streamdet.engine.modelfile import ModelInfo, read_model
 from trainer.data.errors import DataError
+from trainer.progress import shown, stage
 from trainer.report import write_card
 from trainer.stamp import restamp
 from trainer.streams.choose import BUDGETS, Draws, Ranked, best, best_by_kind, settings, sweep_all
@@ -28,7 +26,6 @@ from trainer.streams.script import Line, Script
 from trainer.streams.splice import Turn
 
 WINDOW = 3.0  # seconds; the window that decides
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +76,8 @@ def tracks_of(heard: Sequence[Heard], info: ModelInfo) -> list[Track]:
 
 
 def _hear(setup: Setup, plan: Sequence[Script], options: Options) -> list[Heard]:
-    with _bar("hearing", sum(script.seconds for script in plan)) as advance:
-        return hear_all(setup, plan, cache=options.cache, processes=options.processes, progress=advance)
+    with shown("hearing", sum(script.seconds for script in plan), counted=False) as bar:
+        return hear_all(setup, plan, cache=options.cache, processes=options.processes, progress=bar.advance)
 
 
 def choose(
@@ -90,8 +87,8 @@ def choose(
     options: Options,
 ) -> dict[str, Any]:
     """Compare all settings and choose operating points; returns what ``--json`` prints."""
-    with _bar("replaying", len(list(settings(info.front_end.hop_seconds)))) as advance:
-        curves = sweep_all(tracks, processes=options.processes, progress=lambda: advance(1.0))
+    with stage("replaying", len(list(settings(info.front_end.hop_seconds)))) as advance:
+        curves = sweep_all(tracks, processes=options.processes, progress=advance)
     draws = Draws(curves[0].counts[0], seed=options.seed)
     ranked = [draws.rank(curve) for curve in curves]
     kinds, winner = best_by_kind(ranked), best(ranked)
@@ -186,11 +183,3 @@ def _pair(values: dict[str, float | None]) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
-
-
-@contextmanager
-def _bar(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.advance(task, amount)

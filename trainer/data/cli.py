@@ -6,19 +6,18 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer import outputs
 from trainer.data.errors import DataError
 from trainer.data.manifest import TEXTS, Clip, read_manifests
 from trainer.data.readers import Dataset, Options, open_dataset
+from trainer.progress import stage
 
 console = Console(stderr=True)
 
@@ -198,12 +197,3 @@ def _write(out: Path, clips: Sequence[Clip], columns: Mapping[str, Mapping[str, 
             extra = (columns.get(clip.id, {}).get(name, "") for name in more)
             label = "fake" if clip.label else "real"
             writer.writerow((clip.id, clip.split, label, clip.path.resolve(), *words, *extra))
-
-
-@contextmanager
-def stage(name: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar for ``total`` items; gives what to call after each."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda: progress.advance(task)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from trainer.data.errors import DataError
+from trainer.progress import shown
 
 if TYPE_CHECKING:
     from trainer.data.synth.base import Maker
@@ -127,12 +127,11 @@ def _run(
     copiers = [name for name, maker in makers.items() if copies(maker)]
     if copiers and not any(clip.label == 0 for clip in clips):
         raise DataError(f"no human clip in split {split!r}; {', '.join(copiers)} need some, so give a manifest")
-    columns = (TextColumn("making"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("making", total=None)
+    with shown("making", None) as bar:
 
         def advance(_: Result | None, total: int) -> None:
-            progress.update(task, advance=1, total=total)
+            bar.of(total)
+            bar.advance()
 
         return synthesise(clips, makers, order, each, processes=processes, progress=advance)
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from streamdet.engine.modelfile import ModelInfo
 
 BUNDLED = {
-    "streamdet": "streamdet.onnx",  # the default, the better one
-    "edge": "edge.onnx",  # a tenth of the work: for hundreds of streams and small processors
+    "streamdet": "streamdet.onnx",  # the default, the best one
+    "medium": "medium.onnx",  # a seventh of the work: without the phase of each frequency
+    "edge": "edge.onnx",  # less than a tenth: for hundreds of streams and small processors
 }
 DEFAULT = "streamdet"
 VARIABLE = "STREAMDET_MODEL"  # of the environment: the model where neither configuration nor command line names one
@@ -35,4 +36,6 @@ def find_model(wanted: Path | None) -> Path:
 
 def lighter(info: ModelInfo) -> str:
     """Say what to do where this model is too much for the machine; empty where the package has none that is lighter."""
-    return "--model edge needs a tenth of the work" if info.front_end.fine else ""
+    if info.front_end.spectrum:
+        return "--model medium needs a seventh of the work, --model edge less than a tenth"
+    return "--model edge needs half of the work" if info.front_end.powers else ""

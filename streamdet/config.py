@@ -55,7 +55,9 @@ class AlarmSection(Section):
 class ShadowSection(Section):
     """``[shadow]``: a second model that is scored and compared, and never alarms; see docs/operation.md."""
 
-    model: ModelPath | None = Field(None, description="Model file, or `edge` or `streamdet`; no shadow where absent")
+    model: ModelPath | None = Field(
+        None, description="Model file, or `streamdet`, `medium` or `edge`; no shadow where absent"
+    )
     every: float = Field(300.0, ge=1.0, le=86_400.0, description="Seconds between two events with what was found")
 
 
@@ -216,7 +218,7 @@ class Config(Section):
 
     model: ModelPath | None = Field(
         None,
-        description="Model file, or one in the package: `streamdet` (the default) or, for many streams, `edge`",
+        description="Model file, or in the package `streamdet` (the default), `medium` (many streams), `edge` (most)",
     )
     publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
     operating_point: str = Field("default", description="Named set of thresholds of the model file")

@@ -145,6 +145,11 @@ class Crew:
         place = self._placement.home if isinstance(item, Block) else self._placement.reserve
         self._pipelines[place(item.stream)].push(item, wait=wait)
 
+    def wanting(self, stream: str) -> float:
+        """Seconds of sound until the next hop of a stream is complete; see :meth:`Pipeline.wanting`."""
+        pipeline = self._find(stream)
+        return 0.0 if pipeline is None else pipeline.wanting(stream)
+
     def end(self, stream: str, reason: str) -> None:
         """End a stream whose source failed, if it has sound."""
         pipeline = self._find(stream)

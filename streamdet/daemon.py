@@ -49,7 +49,7 @@ from streamdet.sinks.jsonl import JsonLinesSink
 from streamdet.sinks.queue import QueueSink
 from streamdet.sinks.terminal import TerminalSink
 from streamdet.sinks.zeromq import ZeroMQSink
-from streamdet.sources.base import Counted, Source
+from streamdet.sources.base import Counted, Source, Unhurried
 from streamdet.store.gate import Gate, Past
 from streamdet.totals import Totals
 
@@ -106,6 +106,7 @@ class SourceThread(threading.Thread):
 
     def _pass_on(self) -> None:
         wait = None if self.source.live else self._stop_event
+        expect = self.source.expect if isinstance(self.source, Unhurried) else None
         for item in self.source.items(self._stop_event):
             if isinstance(item, Block):
                 self._open.add(item.stream)
@@ -115,6 +116,8 @@ class SourceThread(threading.Thread):
                     del self._ended[next(iter(self._ended))]
                 self._open.discard(item.stream)
             self._crew.push(item, wait=wait)
+            if expect is not None and isinstance(item, Block):
+                expect(self._crew.wanting(item.stream))
 
     def _fail(self, error: StreamdetError) -> None:
         self.error = error

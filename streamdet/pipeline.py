@@ -245,6 +245,11 @@ class Pipeline:
         voice = self._voices.get(stream)
         return None if voice is None else voice.ring.slice(start, stop)
 
+    def wanting(self, stream: str) -> float:
+        """Seconds of sound until the next hop of a stream is complete, for who feeds it; 0 where there is no stream."""
+        voice = self._voices.get(stream)
+        return 0.0 if voice is None else voice.wanting
+
     def _note(self, note: Status) -> None:
         voice = self._voices.get(note.stream)
         self._notes.append((note, voice if voice is not None and voice.ended is not None else None))

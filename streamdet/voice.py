@@ -63,6 +63,11 @@ class Voice:
         return self.ring.available // self._hop_samples
 
     @property
+    def wanting(self) -> float:
+        """Seconds of sound until the next hop is complete; for the source's thread."""
+        return (self._hop_samples - self.ring.available % self._hop_samples) / self._rate
+
+    @property
     def waiting_since(self) -> float:
         """Monotonic time at which the oldest hop that waits was complete; infinity where none waits. For any thread."""
         try:

@@ -81,9 +81,10 @@ def read_model(path: Path | str) -> tuple[bytes, ModelInfo]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        names = " or ".join(BUNDLED)
+        *names, last = BUNDLED
         raise ModelError(
-            f"cannot read the model {path}: {error.strerror or error}; name a model file, or {names} from the package"
+            f"cannot read the model {path}: {error.strerror or error}; "
+            f"name a model file, or {', '.join(names)} or {last} from the package"
         ) from error
     try:
         digest = _verified_digest(content)

@@ -52,3 +52,14 @@ class Counted(Protocol):
         thread at any time; must not block. A name says what is counted and its unit (``lost``, ``jitter_ms``).
         """
         ...
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """What a live source may offer beside :class:`Source`: to take sound in when it is wanted, not as it trickles in.
+
+    To wake up for every 20 ms of sound costs more than to score it, where streams are few.
+    """
+
+    def expect(self, seconds: float) -> None:
+        """Hear, on the source's own thread after each block, how much sound the next hop still wants."""

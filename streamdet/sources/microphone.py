@@ -32,6 +32,8 @@ __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS: Final = 0.25
+CHUNK_SECONDS: Final = 0.02  # what the process beside us sends at once
+NAP_BYTES: Final = 32_768  # that may come meanwhile: half of what a pipe holds
 FIRST_SECONDS: Final = 3.0  # PulseAudio may take two until the first callback
 MOST_FIRST_SECONDS: Final = 10.0  # on a machine that has been seen to need them
 RETRY_SECONDS: Final = 2.0  # a try costs 0.1 s of a processor; with the first callback it may not take five
@@ -105,6 +107,10 @@ class MicrophoneSource:
         time is ahead of media time.
         """
         return {self.name: self._hearing.counters()}
+
+    def expect(self, seconds: float) -> None:
+        """Take in sound in larger pieces until so much has come; see :class:`streamdet.sources.base.Unhurried`."""
+        self._hearing.wanted = seconds
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield sound until stopped; see :class:`streamdet.sources.base.Source`.
@@ -200,6 +206,11 @@ class _Way:
     def __str__(self) -> str:
         return f"{self.device.name!r} ({self.device.host_api}) at {self.rate} Hz, {self.channels} channel(s)"
 
+    @property
+    def bytes_a_second(self) -> int:
+        """Interleaved float32."""
+        return 4 * self.channels * self.rate
+
     def frames(self, sound: Sound) -> int:
         """Count the samples of one channel."""
         return len(sound.data) // (4 * self.channels)
@@ -262,6 +273,7 @@ class _Hearing:
         self._log_quiet = Quiet(REPEAT_SECONDS)
         self._loss_quiet = Quiet(LOSS_SECONDS)
         self._told = 0
+        self.wanted = 0.0  # seconds of sound until a hop is complete
 
     def listen(self, session: Session, way: _Way, stop: threading.Event, backoff: Backoff) -> Iterator[Item]:
         """Yield sound until it stops coming.
@@ -274,6 +286,7 @@ class _Hearing:
         heard = False
         first = list[Sound]()
         while not stop.is_set():
+            self._nap(way, stop)
             chunks = self._sounds(session.take(POLL_SECONDS))
             now = time.monotonic()
             if chunks and not heard:
@@ -295,6 +308,12 @@ class _Hearing:
                 if not heard:
                     self._patience = min(1.5 * self._patience, MOST_FIRST_SECONDS)
                 raise SourceError(f"no sound from {way.device.name!r}")
+
+    def _nap(self, way: _Way, stop: threading.Event) -> None:
+        """Leave sound in the pipe until a hop is nearly complete, or the pipe half full."""
+        wanted, self.wanted = self.wanted, 0.0
+        if wanted > CHUNK_SECONDS:
+            stop.wait(min(wanted - CHUNK_SECONDS, NAP_BYTES / way.bytes_a_second))
 
     def _begin(self, way: _Way) -> None:
         if way.rate == self._rate:

@@ -19,8 +19,13 @@ def test_each_is_there_and_carries_its_card(name: str) -> None:
     assert info.digest in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_whoever_has_the_heavy_one_is_told_of_the_light_one() -> None:
-    assert "--model edge" in lighter(read_model(bundled_model())[1])
+def test_whoever_has_a_heavy_one_is_told_of_those_that_are_lighter() -> None:
+    best = lighter(read_model(bundled_model())[1])
+    assert "--model medium" in best
+    assert "--model edge" in best
+    middle = lighter(read_model(bundled_model("medium"))[1])
+    assert "--model edge" in middle
+    assert "medium" not in middle
     assert lighter(read_model(bundled_model("edge"))[1]) == ""
 
 

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 
 from streamdet import daemon
 from streamdet.assembly import judge_maker
-from streamdet.audio.block import Block, End, Status
+from streamdet.audio.block import Block, End, Item, Status
 from streamdet.bundled import bundled_model
 from streamdet.config import Config
 from streamdet.crew import Crew, one_at_a_time, usable_cores
-from streamdet.daemon import Listener
+from streamdet.daemon import Listener, SourceThread
 from streamdet.engine.base import Slots
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.events import Event, Score, Sequencer, State
@@ -125,6 +125,37 @@ def test_sound_comes_from_the_worker_that_has_the_stream(speech: np.ndarray) -> 
         np.testing.assert_array_equal(span.samples, speech[number * 1_000 + 100 : number * 1_000 + 300])
     assert team.crew.sound("nobody", 0, 10) is None
     assert team.crew.open_streams == 4
+    team.finish()
+
+
+class Trickle:
+    """A live source of 20 ms blocks, which keeps what it is told is wanted."""
+
+    uri, name, live = "trickle", "trickle", True
+
+    def __init__(self, speech: FloatArray) -> None:
+        self.expected: list[float] = []
+        self._speech = speech
+
+    def items(self, stop: threading.Event) -> Iterator[Item]:
+        yield Status(self.name, "live", "on")
+        for at in range(0, 2 * HOP, 320):
+            yield Block(self.name, self._speech[at : at + 320], 16_000)
+        yield End(self.name)
+
+    def expect(self, seconds: float) -> None:
+        self.expected.append(seconds)
+
+
+def test_a_source_that_has_time_hears_after_each_block_what_the_next_hop_wants(speech: np.ndarray) -> None:
+    team, source = Team(1), Trickle(speech)
+    thread = SourceThread(source, team.crew)
+    thread.start()
+    thread.join(20)
+    assert thread.error is None
+    hop = [(HOP - at) / 16_000 for at in range(320, HOP, 320)] + [HOP / 16_000]
+    assert source.expected == hop * 2
+    assert team.crew.wanting("nobody") == 0.0
     team.finish()
 
 

@@ -81,3 +81,17 @@ def test_concealed_samples_count_as_lost() -> None:
     voice.accept(Block("test", np.ones(50, np.float32), 16_000, concealed=True))
     (hop,) = take_all(voice)
     assert hop.lost == 50
+
+
+def test_it_says_how_much_sound_the_next_hop_wants() -> None:
+    voice = make_voice()
+    assert voice.wanting == HOP / 16_000
+    voice.accept(Block("test", np.ones(30, np.float32), 16_000))
+    assert voice.wanting == 70 / 16_000
+    voice.accept(Block("test", np.ones(69, np.float32), 16_000))
+    assert not voice.ready
+    voice.accept(Block("test", np.ones(6, np.float32), 16_000))
+    assert voice.ready
+    assert voice.wanting == 95 / 16_000
+    take_all(voice)
+    assert voice.wanting == 95 / 16_000

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 import soundfile
 import soxr
 
+from streamdet.audio.block import Block
 from streamdet.errors import DependencyError, SourceError
 from streamdet.sources.cards import read_cards
 from streamdet.sources.microphone import Device, MicrophoneSource, find_by_name, find_by_token, list_devices
 from streamdet.sources.sample_clock import SampleClock
 from streamdet.sources.uri import from_uri
+from streamdet.voice import Voice
 from tests.streamdet.pulse import FakeMicrophone
 
 from .conftest import Reader, correlation
@@ -216,6 +219,36 @@ def test_a_killed_process_and_a_hanging_one_are_replaced_while_another_microphon
     assert psutil.Process().children() == [] or all(
         child.name() == "pulseaudio" for child in psutil.Process().children()
     )
+
+
+def pieces(source: MicrophoneSource, seconds: float, *, tell: bool) -> tuple[float, list[float]]:
+    """Blocks a second of sound, and seconds heard beyond each hop's end when it was complete."""
+    stop, voice = threading.Event(), Voice("test", rate=16_000, hop_samples=5_120, ring_seconds=20.0)
+    blocks, beyond, begun = 0, list[float](), 0.0
+    for item in source.items(stop):
+        if not isinstance(item, Block):
+            continue
+        voice.accept(item)
+        left = voice.wanting
+        now = voice.ring.written / 16_000
+        begun = begun or now  # the first block is what came while the device settled
+        if voice.take() is not None:
+            beyond.append(0.32 - left)
+        if tell:
+            source.expect(left)
+        blocks += 1
+        if now - begun > seconds:
+            stop.set()
+    return blocks / seconds, beyond
+
+
+@pytest.mark.usefixtures("microphone")
+def test_told_what_a_hop_wants_it_takes_larger_pieces_and_no_hop_comes_later() -> None:
+    often, _ = pieces(MicrophoneSource("pulse"), 4.0, tell=False)
+    seldom, beyond = pieces(MicrophoneSource("pulse"), 4.0, tell=True)
+    assert seldom < 0.7 * often
+    assert len(beyond) > 8
+    assert np.median(beyond) < 0.045  # two of the pieces that PortAudio gives; a hop is 0.32
 
 
 def test_names_by_host_api() -> None:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from streamdet.sources.child_io import ChildEnd
 
-MOST_CHUNKS: Final = 500  # 10 s of the usual 20 ms
+CHUNK_SECONDS: Final = 0.02
+MOST_CHUNKS: Final = 500  # 10 s
 JACK_NAME: Final = b"streamdet-%d" % os.getpid()  # PortAudio keeps the pointer, not the text
 
 NO_JACK: Final = {"JACK_DEFAULT_SERVER": "streamdet-none", "JACK_NO_START_SERVER": "1"}  # no server has that name
@@ -82,7 +83,7 @@ def _capture(end: ChildEnd, library: Any, choice: dict[str, Any]) -> None:
         samplerate=choice["rate"],
         channels=choice["channels"],
         dtype="float32",
-        blocksize=choice["rate"] // 50,
+        blocksize=int(choice["rate"] * CHUNK_SECONDS),
         latency="high",
         callback=callback,
         finished_callback=lambda: chunks.put(None),

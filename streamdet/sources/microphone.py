@@ -23,6 +23,7 @@ from streamdet.sources.child import Record, Sound
 from streamdet.sources.cleaner import Cleaner
 from streamdet.sources.drift import DriftMeter
 from streamdet.sources.lifecycle import LifeCycle
+from streamdet.sources.mic_child import CHUNK_SECONDS
 from streamdet.sources.pace import Backoff, Quiet
 from streamdet.sources.portaudio import Device, Listing, ListingError, Session, list_devices
 from streamdet.sources.sample_clock import SampleClock
@@ -32,7 +33,6 @@ __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS: Final = 0.25
-CHUNK_SECONDS: Final = 0.02  # what the process beside us sends at once
 NAP_BYTES: Final = 32_768  # that may come meanwhile: half of what a pipe holds
 FIRST_SECONDS: Final = 3.0  # PulseAudio may take two until the first callback
 MOST_FIRST_SECONDS: Final = 10.0  # on a machine that has been seen to need them
@@ -310,10 +310,11 @@ class _Hearing:
                 raise SourceError(f"no sound from {way.device.name!r}")
 
     def _nap(self, way: _Way, stop: threading.Event) -> None:
-        """Leave sound in the pipe until a hop is nearly complete, or the pipe half full."""
+        """Leave sound in the pipe until a hop is nearly complete, or the pipe half full; never where we are behind."""
         wanted, self.wanted = self.wanted, 0.0
-        if wanted > CHUNK_SECONDS:
-            stop.wait(min(wanted - CHUNK_SECONDS, NAP_BYTES / way.bytes_a_second))
+        waiting = time.monotonic() - self._last if self._last is not None else 0.0  # seconds of sound, in the pipe
+        if (left := wanted - waiting - CHUNK_SECONDS) > 0:
+            stop.wait(min(left, NAP_BYTES / way.bytes_a_second))
 
     def _begin(self, way: _Way) -> None:
         if way.rate == self._rate:

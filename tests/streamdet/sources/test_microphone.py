@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -249,6 +251,35 @@ def test_told_what_a_hop_wants_it_takes_larger_pieces_and_no_hop_comes_later() -
     assert seldom < 0.7 * often
     assert len(beyond) > 8
     assert np.median(beyond) < 0.045  # two of the pieces that PortAudio gives; a hop is 0.32
+
+
+def narrow_pipes() -> None:
+    """Let the pipes of our children hold a page, as those of a user who has very many do."""
+    for child in psutil.Process().children():
+        for entry in Path(f"/proc/{child.pid}/fd").iterdir():
+            if (
+                os.readlink(entry).startswith("pipe:")
+                and not os.stat(entry, follow_symlinks=False).st_mode & stat.S_IRUSR
+            ):
+                descriptor = os.open(entry, os.O_WRONLY)
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, 4096)
+                os.close(descriptor)
+
+
+@pytest.mark.usefixtures("microphone")
+def test_it_keeps_up_where_the_pipe_holds_less_than_comes_meanwhile() -> None:
+    stop, source, ages, heard = threading.Event(), MicrophoneSource("pulse"), list[float](), 0.0
+    for item in source.items(stop):
+        if isinstance(item, Block):
+            if not heard:
+                narrow_pipes()
+            heard += len(item.samples) / item.rate
+            ages.append(time.monotonic() - item.arrived)
+            source.expect(0.3)
+            if heard > 5.0:
+                stop.set()
+    assert len(ages) > 30
+    assert np.median(ages[-20:]) < 0.3  # it would be seconds behind
 
 
 def test_names_by_host_api() -> None:

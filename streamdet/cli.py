@@ -38,7 +38,7 @@ evidence_app.add_typer(signing_app, name="key")
 keys_app = typer.Typer(no_args_is_help=True, help="Make and list the keys of who may subscribe.")
 app.add_typer(keys_app, name="keys")
 
-WHICH_MODEL = "Model file, or one in the package: streamdet (the default), medium (many streams), edge (most)."
+WHICH_MODEL = "Model file, or one in the package: streamdet (the default), or medium or edge for many streams."
 ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help=WHICH_MODEL)]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="The store's SQLite file; a service's by default.")]
 KeysOption = Annotated[Path, typer.Option("--dir", help="Key directory.")]

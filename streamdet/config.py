@@ -218,7 +218,7 @@ class Config(Section):
 
     model: ModelPath | None = Field(
         None,
-        description="Model file, or in the package `streamdet` (the default), `medium` (many streams), `edge` (most)",
+        description="Model file, or in the package `streamdet` (the default), or `medium` or `edge` for many streams",
     )
     publish: str | None = Field(DEFAULT_ENDPOINT, description="ZeroMQ endpoint the events are published on")
     operating_point: str = Field("default", description="Named set of thresholds of the model file")

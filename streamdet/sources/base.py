@@ -63,3 +63,4 @@ class Unhurried(Protocol):
 
     def expect(self, seconds: float) -> None:
         """Hear, on the source's own thread after each block, how much sound the next hop still wants."""
+        ...

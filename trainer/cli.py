@@ -178,8 +178,15 @@ def fit(
     variants: Annotated[int, typer.Option(min=1, max=999, help="Variants to make of clips that the cache lacks.")] = 4,
     mels: Mels = None,
     bands: Bands = None,
-    width: Annotated[float, typer.Option(min=0.05, max=4.0, help="Width of the network: 1.0, 0.5, 0.25.")] = 0.5,
+    width: Annotated[
+        float | None,
+        typer.Option(min=0.05, max=4.0, help="Width of the network: 1.0, 0.5, 0.25; default: --start's, else 0.5."),
+    ] = None,
     padding: Annotated[str, typer.Option(help="causal, or symmetric: a comparison that cannot stream.")] = "causal",
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint whose weights a new run begins with; best with a lower --rate."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=0, help="End after so many steps (0: by time).")] = 0,
     minutes: Annotated[float, typer.Option(min=0.0, help="End after so many minutes (0: by steps).")] = 0.0,
     batch: Annotated[int, typer.Option(min=2, help="Crops a step, over all processes.")] = 64,
@@ -230,6 +237,8 @@ def fit(
 
     `trainer fit corpus/manifest.csv --on-the-fly --workers 8 --minutes 60 --out run`
 
+    `trainer fit corpus/manifest.csv new/manifest.csv --start run/best.pt --rate 5e-4 --minutes 30 --out tuned`
+
     `torchrun --nproc-per-node 4 -m trainer.cli fit corpus/manifest.csv --cache cache --steps 40000 --out run`
     """
     if not steps and not minutes:
@@ -256,13 +265,16 @@ def fit(
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
     store: FeatureCache | Fresh
+    front_end = _front_end(out if on_the_fly else folder, mels, bands)
+    if start is not None and front_end is None and not (folder / "front_end.config").exists():
+        front_end = front_end_of(start)
     if on_the_fly:
-        store = _fresh(clips, WaveAugment(bank, without=in_samples), _front_end(out, mels, bands))
+        store = _fresh(clips, WaveAugment(bank, without=in_samples), front_end)
     else:
-        store = FeatureCache(folder, _front_end(folder, mels, bands))
+        store = FeatureCache(folder, front_end)
         _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
-        width=width,
+        width=width or (0.5 if start is None else CausalResNet.from_checkpoint(start).settings["width"]),
         batch=batch,
         steps=steps,
         minutes=minutes,
@@ -286,7 +298,7 @@ def fit(
     )
     val = [c for c in listed if c.split == "val"]
     features = store if isinstance(store, Fresh) else folder
-    task = fitting.Task(config, features, out, val, _noise_frames(bank, store.config), teacher, clips)
+    task = fitting.Task(config, features, out, val, _noise_frames(bank, store.config), teacher, clips, start)
     fitting.fit(task, _report)
 
 

@@ -36,7 +36,7 @@ from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip
 from trainer.losses import contrastive_loss, imitation_loss, softened, window_loss
 from trainer.models.pupil import Pupil
-from trainer.models.resnet import CausalResNet
+from trainer.models.resnet import CausalResNet, front_end_of
 from trainer.place import Amp, Device, Place, joined, launched
 from trainer.shape import FrameAugment
 from trainer.teacher import Targets
@@ -112,7 +112,8 @@ class Task:
 
     ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
     whose verdicts take the share ``verdict`` of the labels. Of the cache only ``clips`` are used, the training clips of
-    the manifests; None means all that it holds.
+    the manifests; None means all that it holds. A new run begins with the weights of ``start``, a checkpoint of another
+    run; one that goes on does not look at it.
     """
 
     config: FitConfig
@@ -122,6 +123,7 @@ class Task:
     noise: Sequence[FloatArray] = ()
     teacher: Path | None = None
     clips: Sequence[Clip] | None = None
+    start: Path | None = None
 
 
 def schedule(share: float, warm: float = 0.04, last: float = 0.005) -> float:
@@ -148,7 +150,7 @@ class Fit:
         self._validation = Validation(task.val, self.front_end) if place.rank == 0 and task.val else None
         for name, why in sorted(self._validation.skipped.items()) if self._validation else ():
             _say(f"skipped {name}: {why}")
-        self.network, self.average = self._networks()
+        self.network, self.average = self._networks(None if (self.out / "last.pt").exists() else task.start)
         targets = Targets(task.teacher) if task.teacher else None
         if config.verdict > 0.0 and not (targets and targets.has_verdicts):
             raise DataError(
@@ -181,12 +183,14 @@ class Fit:
         self._parallel = place.parallel(self._pupil, compiled=config.compiled)
         self._started = time.monotonic() - self.elapsed
 
-    def _networks(self) -> tuple[CausalResNet, CausalResNet]:
+    def _networks(self, start: Path | None) -> tuple[CausalResNet, CausalResNet]:
         """Make the network and its moving average, equal, and the same in all processes."""
         config = self.config
         torch.manual_seed(config.seed)
         pair = [CausalResNet(config.width, self.front_end.mels, config.causal, config.dropout) for _ in range(2)]
-        pair[1].load_state_dict(pair[0].state_dict())
+        weights = pair[0].state_dict() if start is None else _weights(start, pair[0], self.front_end)
+        for network in pair:
+            network.load_state_dict(weights)
         for network in pair:
             network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return pair[0], pair[1]
@@ -359,6 +363,20 @@ class Fit:
         self.step, self.elapsed, self.best = stored["step"], stored["elapsed"], stored["best"]
         self.stale = stored.get("stale", 0)
         self.loss, self._evaluated = stored["loss"], stored["elapsed"]
+
+
+def _weights(start: Path, network: CausalResNet, front_end: FrontEndConfig) -> dict[str, Any]:
+    """Weights of a checkpoint for ``network``; dropout, which has none, may differ."""
+    there = CausalResNet.from_checkpoint(start)
+    settings = {**there.settings, "dropout": network.settings["dropout"]}
+    if settings != network.settings:
+        raise DataError(f"{start}: holds another network ({settings}) than is asked for ({network.settings})")
+    if (trained := front_end_of(start)) != front_end:
+        raise DataError(
+            f"{start}: was trained on another front end ({trained.to_dict()}) than the features have "
+            f"({front_end.to_dict()}); leave --mels and --bands out, and give another --cache"
+        )
+    return there.state_dict()
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -386,6 +386,44 @@ def test_folder_of_another_network_is_refused(cache: Path, tmp_path: Path) -> No
         train(Task(replace(CONFIG, steps=1, width=0.25), cache, tmp_path))
 
 
+def checkpoint(folder: Path, width: float = 0.125, **front_end: int) -> tuple[Path, CausalResNet]:
+    """A network that knows nothing, in a file as a run leaves it."""
+    config = FrontEndConfig(**front_end)  # type: ignore[arg-type]
+    torch.manual_seed(7)
+    network = CausalResNet(width, config.mels)
+    torch.save({**network.checkpoint(), "front_end": config.to_dict()}, folder / "start.pt")
+    return folder / "start.pt", network
+
+
+def test_run_begins_with_the_weights_it_is_given(cache: Path, tmp_path: Path) -> None:
+    path, network = checkpoint(tmp_path)
+    still = Task(replace(CONFIG, steps=1, rate=0.0), cache, tmp_path / "still", start=path)
+    train(still)
+    weights = torch.load(still.out / "average.pt", weights_only=True)["weights"]
+    for name, weight in network.named_parameters():
+        assert torch.equal(weights[name], weight), name
+    train(replace(still, config=replace(still.config, steps=2), start=tmp_path / "gone.pt"))  # goes on with its own
+
+
+def test_weights_of_another_network_or_front_end_are_refused(cache: Path, tmp_path: Path) -> None:
+    task = Task(replace(CONFIG, steps=1), cache, tmp_path / "run")
+    with pytest.raises(DataError, match=r"another network.*0.25.*0.125"):
+        train(replace(task, start=checkpoint(tmp_path, 0.25)[0]))
+    with pytest.raises(DataError, match="another front end"):
+        train(replace(task, start=checkpoint(tmp_path, fft=1024)[0]))
+
+
+def test_width_and_front_end_are_those_of_the_start(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = checkpoint(tmp_path, 0.25, mels=96)
+    words = ["fit", own, "--out", tmp_path / "run", "--steps", 1, "--variants", 1, "--start", path]
+    tasks: list[Task] = []
+    monkeypatch.setattr("trainer.fit.fit", lambda task, _: tasks.append(task))
+    CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert tasks[0].config.width == 0.25
+    assert FeatureCache(tasks[0].cache).config.mels == 96  # type: ignore[arg-type]
+    assert tasks[0].start == path
+
+
 def test_run_does_not_go_on_with_other_options(cache: Path, tmp_path: Path) -> None:
     task = Task(replace(CONFIG, steps=1), cache, tmp_path)
     train(task)

@@ -23,8 +23,9 @@ import torch
 from rich import progress as bars
 from rich.console import Console
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
+from streamdet.errors import StreamdetError
 from streamdet.features import FrontEndConfig
 from streamdet.features.logmel import FloatArray, mel_filters
 from trainer import curves
@@ -456,15 +457,29 @@ def fit(task: Task, report: Report) -> None:
         _process(0, task, report, None, 1)
         return
     meeting = (task.out / "processes.meeting").absolute()
-    meeting.unlink(missing_ok=True)
-    spawn(_alone, (task, report, meeting.as_uri()), processes)  # type: ignore[no-untyped-call]
+    refusal = task.out / "processes.refusal"
+    for file in (meeting, refusal):
+        file.unlink(missing_ok=True)
+    try:
+        spawn(_alone, (task, report, meeting.as_uri(), refusal), processes)  # type: ignore[no-untyped-call]
+    except ProcessExitedException:
+        if refusal.exists():
+            raise DataError(refusal.read_text(encoding="utf-8")) from None
+        raise
 
 
-def _alone(rank: int, task: Task, report: Report, meeting: str) -> None:
-    """One of several processes on a CPU: one thread, and no GPU, which they would have to share."""
+def _alone(rank: int, task: Task, report: Report, meeting: str, refusal: Path) -> None:
+    """One of several processes on a CPU: one thread, and no GPU, which they would have to share.
+
+    What it refuses to do is left in ``refusal``: an exception would reach the user with the tracebacks of both sides.
+    """
     torch.set_num_threads(1)
     config = replace(task.config, device="cpu")
-    _process(rank, replace(task, config=config), report, meeting, config.processes)
+    try:
+        _process(rank, replace(task, config=config), report, meeting, config.processes)
+    except StreamdetError as error:
+        refusal.write_text(str(error), encoding="utf-8")
+        raise SystemExit(error.exit_code) from error
 
 
 def _process(rank: int, task: Task, report: Report, meeting: str | None, processes: int) -> None:

@@ -380,6 +380,17 @@ def test_two_processes_agree_and_learn(manifest: Path, cache: Path, tmp_path: Pa
     assert all(torch.isfinite(t).all() for t in stored["weights"].values())
 
 
+def test_refusal_of_one_of_several_processes_is_one_line(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.npz").write_bytes(b"nothing")
+    words = ["fit", manifest, "--out", tmp_path / "run", "--steps", "1", "--width", "0.125", "--processes", "2"]
+    words += ["--on-the-fly", "--teacher", tmp_path / "no.npz"]
+    command = [sys.executable, "-m", "trainer.cli", *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=False)
+    assert ended.returncode == DataError.exit_code
+    assert "Traceback" not in ended.stderr
+    assert "no.npz: not the targets of `trainer data teach`" in ended.stderr.splitlines()[-1]
+
+
 def test_folder_of_another_network_is_refused(cache: Path, tmp_path: Path) -> None:
     train(Task(replace(CONFIG, steps=1), cache, tmp_path))
     with pytest.raises(DataError, match="another network"):

@@ -322,7 +322,11 @@ class Fit:
 
     def _notes(self) -> dict[str, Any]:
         """Give what a checkpoint says beside its weights."""
-        return {"front_end": self.front_end.to_dict(), "config": asdict(self.config)}
+        return {
+            "front_end": self.front_end.to_dict(),
+            "config": asdict(self.config),
+            "on_the_fly": isinstance(self._feed.cache, Fresh),
+        }
 
     def _save(self) -> None:
         save(
@@ -397,7 +401,11 @@ def _refuse_changes(task: Task) -> None:
     if not path.exists():
         return
     stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if changed := changes(stored.get("config", {}), asdict(task.config)):
+    changed = changes(stored.get("config", {}), asdict(task.config))
+    now = isinstance(task.cache, Fresh)
+    if (fresh := stored.get("on_the_fly", now)) != now:
+        changed.append("features on the fly instead of a cache" if fresh else "a cache instead of features on the fly")
+    if changed:
         raise DataError(f"{path}: was trained with {', '.join(changed)}; choose another folder (--out)")
 
 

@@ -450,6 +450,17 @@ def test_run_does_not_go_on_with_other_options(cache: Path, tmp_path: Path) -> N
     assert train(replace(task, config=allowed))[-1].step == 3
 
 
+def test_run_does_not_go_on_with_features_of_another_making(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    fresh = Fresh(clips, None, FeatureCache(cache).config)
+    train(Task(replace(CONFIG, steps=1), cache, tmp_path / "stored"))
+    with pytest.raises(DataError, match="a cache instead of features on the fly"):
+        train(Task(replace(CONFIG, steps=2), fresh, tmp_path / "stored", clips=clips))
+    train(Task(replace(CONFIG, steps=1), fresh, tmp_path / "fresh", clips=clips))
+    with pytest.raises(DataError, match="features on the fly instead of a cache"):
+        train(Task(replace(CONFIG, steps=2), cache, tmp_path / "fresh"))
+
+
 def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:
     store = FeatureCache(tmp_path / "cache")
     Builder(store, None).variant([c for c in read_manifest(manifest) if c.label == 0], 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -481,6 +482,8 @@ def _alone(rank: int, task: Task, report: Report, meeting: str, refusal: Path) -
 
     What it refuses to do is left in ``refusal``: an exception would reach the user with the tracebacks of both sides.
     """
+    # Torch ends this process by that signal when its parent dies; what a shell runs in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     config = replace(task.config, device="cpu")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -378,6 +379,24 @@ def test_two_processes_agree_and_learn(manifest: Path, cache: Path, tmp_path: Pa
     stored = torch.load(tmp_path / "last.pt", weights_only=True)
     assert stored["step"] >= 6
     assert all(torch.isfinite(t).all() for t in stored["weights"].values())
+
+
+def test_processes_end_with_their_parent_in_the_background_too(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    options = ("--steps", "100000", "--evaluate-steps", "2", "--processes", "2")
+    background = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # as a shell starts what it runs in the background
+    words = [*background, sys.executable, *command(manifest, cache, tmp_path, *options)]
+    process = subprocess.Popen(words, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not rows(tmp_path / "log.csv"):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    for child in alive:
+        child.kill()
+    assert len(children) >= 2
+    assert not alive
 
 
 def test_refusal_of_one_of_several_processes_is_one_line(manifest: Path, tmp_path: Path) -> None:

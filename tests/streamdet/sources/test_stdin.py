@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
-from streamdet.audio.block import End
+from streamdet.audio.block import Block, End
 from streamdet.audio.pcm import PCM_FORMATS, PcmFormat, encode_pcm
 from streamdet.errors import SourceError
 from streamdet.sources.stdin import StdinSource
+from streamdet.voice import Voice
 
 from .conftest import Reader
 
@@ -167,3 +170,80 @@ def test_bad_samples_are_degraded_and_then_forgiven(read: Read, pipe: Pipe, monk
     os.write(writing, np.zeros(960, "<f4").tobytes())
     reader.wait(lambda r: r.heard() == 1920)
     assert [status.phase for status in reader.statuses()] == ["connecting", "live", "degraded", "live"]
+
+
+class Speaker(threading.Thread):
+    """Writes silence as it would be spoken, 20 ms at a time, and notes when each hop's last sample was written."""
+
+    def __init__(self, descriptor: int, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.written = dict[int, float]()
+        self._descriptor, self._seconds = descriptor, seconds
+
+    def run(self) -> None:
+        begin = time.monotonic()
+        for block in range(1, round(self._seconds / 0.02) + 1):
+            time.sleep(max(0.0, begin + 0.02 * block - time.monotonic()))
+            self.written.setdefault(block // 16, time.monotonic())
+            os.write(self._descriptor, bytes(640))
+        os.close(self._descriptor)
+
+
+def spoken(pipe: Pipe, seconds: float, *, tell: bool) -> tuple[float, float]:
+    """Blocks a second of live sound, and how late hops were complete, in seconds at the median."""
+    source, voice, late, blocks = (
+        StdinSource(descriptor=pipe[0]),
+        Voice("test", rate=16_000, hop_samples=5_120, ring_seconds=20.0),
+        list[float](),
+        0,
+    )
+    speaker = Speaker(pipe[1], seconds)
+    speaker.start()
+    for item in source.items(threading.Event()):
+        if isinstance(item, Block):
+            blocks += 1
+            voice.accept(item)
+            if (hop := voice.take()) is not None:
+                late.append(time.monotonic() - speaker.written[hop.end // 5_120])
+            if tell:
+                source.expect(voice.wanting)
+    assert len(late) == int(seconds / 0.32)
+    return blocks / seconds, float(np.median(late))
+
+
+def test_told_what_a_hop_wants_it_takes_larger_pieces_and_no_hop_comes_later() -> None:
+    often, _ = spoken(os.pipe(), 3.2, tell=False)
+    seldom, late = spoken(os.pipe(), 3.2, tell=True)
+    assert seldom < 0.6 * often
+    assert late < 0.1  # a nap to the end of the next hop would be three times that
+
+
+def test_who_writes_faster_than_the_clock_is_not_held_up(pipe: Pipe) -> None:
+    reading, writing = pipe
+    source, seconds = StdinSource(descriptor=reading), 60
+
+    def write() -> None:
+        for _ in range(seconds):
+            os.write(writing, bytes(32_000))
+        os.close(writing)
+
+    begun, heard = time.monotonic(), 0
+    threading.Thread(target=write, daemon=True).start()
+    for item in source.items(threading.Event()):
+        if isinstance(item, Block):
+            heard += len(item.samples)
+            source.expect(0.3)
+    assert heard == seconds * 16_000
+    assert time.monotonic() - begun < seconds / 6  # with a nap before each piece it would be a third or more
+
+
+def test_a_pipe_that_holds_little_is_emptied_in_time(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)  # 0.13 s
+    source, speaker = StdinSource(descriptor=pipe[0]), Speaker(os.dup(pipe[1]), 3.2)
+    os.close(pipe[1])
+    speaker.start()
+    for item in source.items(threading.Event()):
+        if isinstance(item, Block):
+            source.expect(0.3)
+    begin = min(speaker.written.values())
+    assert max(speaker.written.values()) - begin < 3.2 + 0.5  # it never waited for long

@@ -311,7 +311,7 @@ class _Hearing:
                 raise SourceError(f"no sound from {way.device.name!r}")
 
     def _nap(self, way: _Way, room: int, stop: threading.Event) -> None:
-        """Leave sound in the pipe until shortly before the chunk that completes a hop, or until ``room`` bytes are in it.
+        """Leave sound in the pipe until just before the chunk that completes a hop, or until ``room`` bytes are in it.
 
         Never where we are behind: then what is wanted has come already.
         """

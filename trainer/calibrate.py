@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -79,7 +80,8 @@ def augmented(
     ``skipped`` gets the ids of clips that cannot be read, and why.
     """
     for clip, samples in read_clips(clips, skipped, RATE):
-        path = folder / f"{clip.id.replace('/', '_')}.wav"
+        # A digest: ids may differ in nothing but what a file system minds, and may be longer than its names.
+        path = folder / f"{hashlib.blake2b(clip.id.encode(), digest_size=16).hexdigest()}.wav"
         soundfile.write(path, augment(samples, variant_rng(seed, clip.id, 0)), RATE, subtype="PCM_16")
         yield replace(clip, path=path)
 

@@ -16,7 +16,8 @@ from streamdet.engine.modelfile import Calibration, read_model
 from streamdet.errors import ModelError
 from tests.trainer import corpus
 from trainer import cli
-from trainer.calibrate import calibrate, operating_point, platt, raised, stream_figures
+from trainer.augment import Bank, WaveAugment
+from trainer.calibrate import augmented, calibrate, operating_point, platt, raised, stream_figures
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.evaluate import evaluate, worst
@@ -71,6 +72,18 @@ def test_calibration_mends_shifted_scores() -> None:
     labels = np.array([s.clip.label for s in scores], float)
     before = np.array([s.llr for s in scores])
     assert cllr(found.scale * before + found.offset, labels) < 0.6 * cllr(before, labels)
+
+
+def test_every_distorted_copy_has_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    clips = [Clip(name, tmp_path / f"{row}.wav", row % 2) for row, name in enumerate(("a/0", "a_0", "x" * 300))]
+    for row, clip in enumerate(clips):
+        soundfile.write(clip.path, corpus.voice(row, fake=bool(row % 2)), 16_000)
+    skipped: dict[str, str] = {}
+    copies = list(augmented(clips, tmp_path / "copies", WaveAugment(Bank()), skipped))
+    assert not skipped
+    assert [(c.id, c.label) for c in copies] == [(c.id, c.label) for c in clips]
+    assert len({c.path.read_bytes() for c in copies}) == 3
 
 
 def test_pooling_weighs_by_attention_and_speech() -> None:

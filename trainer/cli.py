@@ -270,11 +270,6 @@ def fit(
     settings = {} if known is None else CausalResNet.from_checkpoint(known).settings
     if known is not None and front_end is None and not (folder / "front_end.config").exists():
         front_end = front_end_of(known)
-    if on_the_fly:
-        store = _fresh(clips, WaveAugment(bank, without=in_samples), front_end)
-    else:
-        store = FeatureCache(folder, front_end)
-        _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
     config = fitting.FitConfig(
         width=width or settings.get("width", 0.5),
         batch=batch,
@@ -298,19 +293,37 @@ def fit(
         causal=padding == "causal",
         seed=seed,
     )
-    val = [c for c in listed if c.split == "val"]
-    features = store if isinstance(store, Fresh) else folder
-    task = fitting.Task(config, features, out, val, _noise_frames(bank, store.config), teacher, clips, start)
+    if on_the_fly:
+        store = Fresh(clips, WaveAugment(bank, without=in_samples), front_end or FrontEndConfig())
+    else:
+        store = FeatureCache(folder, front_end)
+    task = fitting.Task(
+        config,
+        store if isinstance(store, Fresh) else folder,
+        out,
+        val=[c for c in listed if c.split == "val"],
+        noise=_noise_frames(bank, store.config),
+        teacher=teacher,
+        clips=clips,
+        start=start,
+        made={"noise": name_of(noise), **({"steps of --without": " ".join(sorted(in_samples))} if on_the_fly else {})},
+    )
+    fitting.check(task)
+    if isinstance(store, Fresh):
+        _hear(store)
+    else:
+        _prepare(store, clips, bank, variants, _settings(noise, seed), in_samples, own=cache_folder is None)
+        made = {f"{name} of the cache": str(value) for name, value in store.settings.items()}
+        made["steps of the cache"] = " ".join(store.without or ())
+        task = replace(task, made={**task.made, **made})
     fitting.fit(task, _report)
 
 
-def _fresh(clips: list[Clip], augment: WaveAugment | None, front_end: FrontEndConfig | None) -> Fresh:
+def _hear(store: Fresh) -> None:
     """Hear all recordings once and list those that cannot be read."""
-    store = Fresh(clips, augment, front_end or FrontEndConfig())
-    with stage("hearing all recordings", len(clips)) as advance:
+    with stage("hearing all recordings", len(store.clips)) as advance:
         store.check(advance)
     _list_skipped(store.skipped)
-    return store
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
@@ -471,7 +484,8 @@ def fuse(
     listed = read_manifests(manifests)
     clips = _chosen([c for c in listed if c.split == "train"], chosen)
     bank = load_bank(noise, clips)
-    store = _fresh(clips, None, front_end)
+    store = Fresh(clips, None, front_end)
+    _hear(store)
     judges = [c for c in listed if c.split == "val"]
     if len({c.label for c in judges}) < 2:
         raise DataError("the clips of split val weigh the networks: give a manifest that has human and synthetic ones")

@@ -9,11 +9,12 @@ same weights as one that was not, as long as the feature cache did not grow mean
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, spawn
 
-from streamdet.errors import StreamdetError
+from streamdet.errors import ModelError, StreamdetError
 from streamdet.features import FrontEndConfig
 from streamdet.features.logmel import FloatArray, mel_filters
 from trainer import curves
@@ -38,7 +39,7 @@ from trainer.data.fresh import Fresh
 from trainer.data.manifest import Clip
 from trainer.losses import contrastive_loss, imitation_loss, softened, window_loss
 from trainer.models.pupil import Pupil
-from trainer.models.resnet import CausalResNet, front_end_of
+from trainer.models.resnet import CausalResNet, front_end_of, read_checkpoint
 from trainer.place import Amp, Device, Place, joined, launched
 from trainer.shape import FrameAugment
 from trainer.teacher import Targets
@@ -115,7 +116,8 @@ class Task:
     ``teacher`` is a file of :class:`trainer.teacher.Targets`, which the network learns to give beside the labels, and
     whose verdicts take the share ``verdict`` of the labels. Of the cache only ``clips`` are used, the training clips of
     the manifests; None means all that it holds. A new run begins with the weights of ``start``, a checkpoint of another
-    run; one that goes on does not look into it.
+    run; one that goes on does not look into it. ``made`` says by which noise, steps and settings features are made: the
+    same when the run goes on.
     """
 
     config: FitConfig
@@ -126,6 +128,7 @@ class Task:
     teacher: Path | None = None
     clips: Sequence[Clip] | None = None
     start: Path | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 def schedule(share: float, warm: float = 0.04, last: float = 0.005) -> float:
@@ -146,7 +149,7 @@ class Fit:
 
     def __init__(self, task: Task, place: Place) -> None:
         self.config, self.out, self.place = task.config, task.out, place
-        self._start = _named(task.start)
+        self._start, self._origin = _named(task.start), _origin(task)
         cache = task.cache if isinstance(task.cache, Fresh) else FeatureCache(task.cache)
         config = task.config
         self.front_end = cache.config
@@ -180,7 +183,7 @@ class Fit:
         )
         self._batches: Iterator[Batch] = iter(())
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
-        self.best, self.stale = math.inf, 0
+        self.best, self.stale, self._had = math.inf, 0, 0
         self._evaluated, self._refreshed = 0.0, -math.inf
         self._resume()
         self._parallel = place.parallel(self._pupil, compiled=config.compiled)
@@ -191,7 +194,7 @@ class Fit:
         config = self.config
         torch.manual_seed(config.seed)
         pair = [CausalResNet(config.width, self.front_end.mels, config.causal, config.dropout) for _ in range(2)]
-        weights = pair[0].state_dict() if start is None else _weights(start, pair[0], self.front_end)
+        weights = pair[0].state_dict() if start is None else _weights(start, pair[0].settings, self.front_end)
         for network in pair:
             network.load_state_dict(weights)
             network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -205,6 +208,8 @@ class Fit:
                     f"{self.out}: the run is over since step {self.step}; more steps, minutes or patience let it go on"
                 )
             return
+        if self.place.rank == 0 and self._validation is None:
+            _say("no clips in the split val: no best.pt will be written, average.pt is what to export")
         share = 0.0
         with _bar(shown=self.place.rank == 0) as show:
             while share < 1.0:
@@ -303,7 +308,17 @@ class Fit:
             return
         self._refreshed = time.monotonic()
         if self._feed.refresh():
+            self._refuse_fewer()
             self._batches = self._feed.steps(self.step, self.config.workers)
+
+    def _refuse_fewer(self) -> None:
+        """Refuse another cache: that of the run may have grown while it was stopped, and never has less."""
+        now, stored = len(self._feed.entries), isinstance(self._feed.cache, FeatureCache)
+        if stored and now < self._had:
+            raise DataError(
+                f"{self._feed.cache.folder}: holds {now} variants of the training clips, and {self.out} was trained on "
+                f"{self._had}; give the --cache of that run, or choose another folder (--out)"
+            )
 
     def _evaluate(self, share: float) -> Progress:
         self._evaluated = self.elapsed
@@ -311,7 +326,7 @@ class Fit:
         figures = self._validation.figures(self.average, place=self.place) if self._validation else {}
         state = Progress(self.step, self.elapsed / 60.0, share, self.loss, len(self._feed.entries), figures)
         mean = {**self.average.checkpoint(), **self._notes(), "figures": figures, "step": self.step}
-        self.stale += 1
+        self.stale += 1 if figures else 0
         if figures and figures["group_eer"] < self.best:
             self.best, self.stale = figures["group_eer"], 0
             save(self.out / "best.pt", mean)
@@ -328,6 +343,7 @@ class Fit:
             "config": asdict(self.config),
             "on_the_fly": isinstance(self._feed.cache, Fresh),
             "start": self._start,
+            "origin": self._origin,
         }
 
     def _save(self) -> None:
@@ -344,6 +360,7 @@ class Fit:
                 "elapsed": self.elapsed,
                 "best": self.best,
                 "stale": self.stale,
+                "entries": len(self._feed.entries),
                 "loss": self.loss,
             },
         )
@@ -352,7 +369,7 @@ class Fit:
         path = self.out / "last.pt"
         if not path.exists():
             return
-        stored = torch.load(path, map_location=self.place.device, weights_only=True)
+        stored = _stored(path)
         if stored["network"] != self.network.settings:
             raise DataError(f"{path}: holds another network ({stored['network']}); choose another folder")
         if stored.get("front_end", FrontEndConfig().to_dict()) != self.front_end.to_dict():
@@ -368,22 +385,22 @@ class Fit:
         if stored.get("scaler"):
             self._scaler.load_state_dict(stored["scaler"])
         self.step, self.elapsed, self.best = stored["step"], stored["elapsed"], stored["best"]
-        self.stale = stored.get("stale", 0)
+        self.stale, self._had = stored.get("stale", 0), stored.get("entries", 0)
         self.loss, self._evaluated = stored["loss"], stored["elapsed"]
 
 
-def _weights(start: Path, network: CausalResNet, front_end: FrontEndConfig) -> dict[str, Any]:
-    """Weights of a checkpoint for ``network``; dropout, which has none, may differ."""
+def _weights(start: Path, wanted: dict[str, Any], front_end: FrontEndConfig) -> dict[str, Any]:
+    """Weights of a checkpoint for a network of the settings ``wanted``; dropout, which has none, may differ."""
     there = CausalResNet.from_checkpoint(start)
     if (trained := front_end_of(start)) != front_end:
         raise DataError(
             f"{start}: was trained on another front end ({trained.to_dict()}) than the features have "
             f"({front_end.to_dict()}); leave --mels and --bands out, and give another --cache"
         )
-    settings = {**there.settings, "dropout": network.settings["dropout"]}
-    if settings != network.settings:
+    settings = {**there.settings, "dropout": wanted["dropout"]}
+    if settings != wanted:
         raise DataError(
-            f"{start}: holds another network ({settings}) than is asked for ({network.settings}); give the --width and "
+            f"{start}: holds another network ({settings}) than is asked for ({wanted}); give the --width and "
             "--padding of the first"
         )
     return there.state_dict()
@@ -401,18 +418,82 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
+def check(task: Task) -> None:
+    """See, before any long work, that ``task`` can run and is what its folder holds.
+
+    Raises:
+        DataError: options contradict each other, what they name, or those of the run that is to go on.
+        ModelError: a checkpoint cannot be read.
+    """
+    config, processes = task.config, _processes(task.config)
+    if config.patience and not task.val:
+        raise DataError("patience needs validation clips; give a manifest with a split val, or no --patience")
+    if config.batch % processes:
+        raise DataError(f"{processes} processes cannot share a batch of {config.batch} evenly; give another --batch")
+    if config.device == "cuda" and config.processes > 1:
+        raise DataError(
+            "--processes share a batch on a CPU; leave it out for one GPU, or let torchrun start one process a GPU"
+        )
+    if (task.out / "last.pt").exists():
+        _refuse_changes(task)
+    elif task.start is not None:
+        front_end = task.cache.config if isinstance(task.cache, Fresh) else FeatureCache(task.cache).config
+        wanted = {"width": config.width, "mels": front_end.mels, "causal": config.causal, "dropout": config.dropout}
+        _weights(task.start, wanted, front_end)
+
+
+def _processes(config: FitConfig) -> int:
+    return int(os.environ.get("WORLD_SIZE", "1")) if launched() else config.processes
+
+
 def _refuse_changes(task: Task) -> None:
     path = task.out / "last.pt"
-    if not path.exists():
-        return
-    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    stored = _stored(path)
     begun = {"start": stored["start"]} if "start" in stored else {}
     changed = changes({**stored.get("config", {}), **begun}, {**asdict(task.config), "start": _named(task.start)})
     now = isinstance(task.cache, Fresh)
     if (fresh := stored.get("on_the_fly", now)) != now:
         changed.append("features on the fly instead of a cache" if fresh else "a cache instead of features on the fly")
+    known = stored.get("origin", {})
+    changed += [f"other {name}" for name, value in _origin(task).items() if known.get(name, value) != value]
     if changed:
-        raise DataError(f"{path}: was trained with {', '.join(changed)}; choose another folder (--out)")
+        raise DataError(
+            f"{path}: was trained with {', '.join(changed)}; choose another folder (--out), to which --start can take "
+            "its weights"
+        )
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """Read what a run left to be resumed from."""
+    try:
+        stored = read_checkpoint(path)
+    except ModelError as error:
+        raise DataError(f"{error}; choose another folder (--out), or remove it to begin anew") from error
+    if missing := {"network", "weights", "average", "optimizer", "step", "elapsed", "best", "loss"} - stored.keys():
+        raise DataError(
+            f"{path}: nothing to resume a run from, as it lacks {', '.join(sorted(missing))}; choose another folder "
+            "(--out), or remove it to begin anew"
+        )
+    return stored
+
+
+def _origin(task: Task) -> dict[str, str]:
+    """Tell by digests what a run learns from and is judged by, so that it may lie elsewhere when the run goes on."""
+    return {
+        **task.made,
+        "targets of a teacher": _digest(b"" if task.teacher is None else task.teacher.read_bytes()),
+        "training clips": "all" if task.clips is None else _digest_of(task.clips),
+        "validation clips": _digest_of(task.val),
+    }
+
+
+def _digest_of(clips: Sequence[Clip]) -> str:
+    """Of what training and validation make of clips; neither their order nor their place counts."""
+    return _digest("\n".join(sorted(repr((c.id, c.label, c.stratum, c.source, c.parent)) for c in clips)).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _named(start: Path | None) -> str:
@@ -462,14 +543,13 @@ def fit(task: Task, report: Report) -> None:
     Raises:
         DataError: the cache, the folder or the device cannot be used as ``task`` says.
     """
+    if launched() and task.config.processes > 1:
+        raise DataError("torchrun says how many processes there are; leave the option processes alone")
     task.out.mkdir(parents=True, exist_ok=True)
-    _refuse_changes(task)
-    processes = task.config.processes
+    check(task)
+    processes = _processes(task.config)
     if launched():
-        if processes > 1:
-            raise DataError("torchrun says how many processes there are; leave the option processes alone")
-        rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _process(rank, task, report, None, processes)
+        _process(int(os.environ["RANK"]), task, report, None, processes)
         return
     if processes == 1:
         _process(0, task, report, None, 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import matplotlib.image
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 from typer.testing import CliRunner
@@ -475,8 +477,8 @@ def test_width_and_front_end_are_those_of_the_start(own: Path, tmp_path: Path, m
     assert tasks[0].start == path
 
 
-def test_run_does_not_go_on_with_other_options(cache: Path, tmp_path: Path) -> None:
-    task = Task(replace(CONFIG, steps=1), cache, tmp_path)
+def test_run_does_not_go_on_with_other_options(manifest: Path, cache: Path, tmp_path: Path) -> None:
+    task = Task(replace(CONFIG, steps=1), cache, tmp_path, read_manifest(manifest, "val"))
     train(task)
     others = replace(CONFIG, steps=3, rate=1.0, seed=2, selection=Selection(exclude_families=("cs-*", "x")))
     with pytest.raises(DataError, match="choose another folder") as caught:
@@ -499,6 +501,99 @@ def test_run_does_not_go_on_with_features_of_another_making(manifest: Path, cach
     train(Task(replace(CONFIG, steps=1), fresh, tmp_path / "fresh", clips=clips))
     with pytest.raises(DataError, match="features on the fly instead of a cache"):
         train(Task(replace(CONFIG, steps=2), cache, tmp_path / "fresh"))
+
+
+def asked(manifest: Path, out: Path, *options: object) -> None:
+    """Train a step, or what ``--steps`` says, by the command line."""
+    words = ["fit", manifest, "--out", out, "--width", 0.125, "--batch", 8, "--amp", "off", "--variants", 1]
+    steps = () if "--steps" in options else ("--steps", 1)
+    CliRunner().invoke(cli.app, [str(word) for word in (*words, *steps, *options)], catch_exceptions=False)
+
+
+def noises(folder: Path) -> Path:
+    """A folder of one noise."""
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "hum.flac", 0.1 * np.sin(np.arange(32_000) / 50.0), 16_000)
+    folder.with_suffix(".csv").write_text("id,kind\nhum,noise\n")
+    return folder
+
+
+def test_run_does_not_go_on_with_other_noise_steps_or_clips(own: Path, cache: Path, tmp_path: Path) -> None:
+    run, noise = tmp_path / "run", noises(tmp_path / "noise")
+    options = ("--on-the-fly", "--without", "codec", "--noise", noise)
+    asked(own, run, *options)
+    for others, text in (
+        (("--on-the-fly", "--without", "codec"), "other noise"),
+        (("--on-the-fly", "--noise", noise), "other steps of --without"),
+    ):
+        with pytest.raises(DataError, match=f"was trained with {text}; choose another folder"):
+            asked(own, run, "--steps", 2, *others)
+    moved = shutil.copytree(noise, tmp_path / "moved" / "noise")
+    shutil.copy(noise.with_suffix(".csv"), moved.with_suffix(".csv"))
+    asked(own.rename(own.with_name("renamed.csv")), run, "--steps", 2, *options[:-1], moved)
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 2
+    train_clip, val_clip = (listed(own.with_name("renamed.csv"), split)[0][0] for split in ("train", "val"))
+    rewrite(own.with_name("renamed.csv"), source={train_clip: "elsewhere", val_clip: "elsewhere"})
+    with pytest.raises(DataError, match="other training clips, other validation clips"):
+        asked(own.with_name("renamed.csv"), run, "--steps", 3, *options)
+
+
+def test_run_does_not_go_on_with_another_cache(own: Path, tmp_path: Path) -> None:
+    for name, variants, seed in (("cache", "2", "0"), ("fewer", "1", "0"), ("drawn", "2", "1")):
+        words = ["cache", str(own), "--out", str(tmp_path / name), "--variants", variants, "--seed", seed]
+        assert CliRunner().invoke(cli.app, words).exit_code == 0
+    asked(own, tmp_path / "run", "--cache", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"holds 8 variants .* trained on 16; give the --cache"):
+        asked(own, tmp_path / "run", "--cache", tmp_path / "fewer", "--steps", 2)
+    with pytest.raises(DataError, match="other seed of the cache"):
+        asked(own, tmp_path / "run", "--cache", tmp_path / "drawn", "--steps", 2)
+    moved = (tmp_path / "cache").rename(tmp_path / "moved")
+    words = ["cache", str(own), "--out", str(moved), "--variants", "3"]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    asked(own, tmp_path / "run", "--cache", moved, "--steps", 2)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["entries"] == 24
+
+
+def test_run_does_not_go_on_from_what_is_no_checkpoint_of_one(cache: Path, tmp_path: Path) -> None:
+    task = Task(replace(CONFIG, steps=2), cache, tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"junk" * 100)
+    with pytest.raises(DataError, match="damaged, or no checkpoint") as caught:
+        train(task)
+    assert "weights_only" not in str(caught.value)
+    checkpoint(tmp_path)[0].rename(tmp_path / "last.pt")
+    with pytest.raises(DataError, match=r"last\.pt: nothing to resume a run from, as it lacks average"):
+        train(task)
+
+
+def test_width_of_the_start_is_compared_before_the_cache_is_made(own: Path, tmp_path: Path) -> None:
+    path, _ = checkpoint(tmp_path, 0.25)
+    with pytest.raises(DataError, match=r"another network.*0.25.*0.125"):
+        asked(own, tmp_path / "run", "--start", path)
+    assert not list((tmp_path / "run" / "cache").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"processes": 2, "batch": 9}, "2 processes cannot share a batch of 9"),
+        ({"processes": 2, "device": "cuda"}, "share a batch on a CPU"),
+        ({"patience": 2}, "patience needs validation clips"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    cache: Path, tmp_path: Path, options: dict[str, object], text: str
+) -> None:
+    with pytest.raises(DataError, match=text):
+        train(Task(replace(CONFIG, **options), cache, tmp_path))  # type: ignore[arg-type]
+
+
+def test_run_without_validation_clips_says_what_it_will_lack(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(Task(replace(CONFIG, steps=2, evaluate_steps=1), cache, tmp_path))
+    assert capsys.readouterr().err.count("no best.pt will be written, average.pt is what to export") == 1
+    assert not (tmp_path / "best.pt").exists()
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["stale"] == 0
 
 
 def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:

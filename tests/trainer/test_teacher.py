@@ -190,9 +190,11 @@ def test_run_goes_on_with_its_own_teacher_only(manifest: Path, cache: Path, tmp_
     clips, out = read_manifest(manifest, "train"), tmp_path / "run"
     one, other = loud_and_label(clips, tmp_path / "one.npz"), loud_and_label(clips, tmp_path / "other.npz", size=8)
     train(Task(replace(CONFIG, steps=2), cache, out, teacher=one))
-    for teacher in (other, None):
-        with pytest.raises(DataError, match="another teacher, or with none"):
+    similar = loud_and_label(clips[1:], tmp_path / "similar.npz")
+    for teacher in (other, similar, None):
+        with pytest.raises(DataError, match="was trained with other targets of a teacher"):
             train(Task(replace(CONFIG, steps=4), cache, out, teacher=teacher))
+    one = one.rename(tmp_path / "moved.npz")
     assert train(Task(replace(CONFIG, steps=4), cache, out, teacher=one))[-1].step == 4
 
 

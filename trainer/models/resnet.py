@@ -9,6 +9,7 @@ chunks that are multiples of the total time stride. Frequency is padded symmetri
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from streamdet.features import FrontEndConfig
 STRIDE = 32  # frames a column
 BLOCKS = 2  # basic blocks a stage, as in ResNet-18
 CHANNELS = (64, 128, 256, 512)  # of the four stages at width 1.0
+NO_CHECKPOINT = (  # what torch raises where it is to read anything else
+    *(RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError),
+    *(LookupError, AttributeError, struct.error),
+)
 MAX_LOG_WEIGHT = 6.0  # bound of the attention log-weight, so that exp() and running sums stay well-conditioned
 
 
@@ -217,8 +222,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    except NO_CHECKPOINT as error:  # torch would have the reader trust the file, which mends nothing
+        raise ModelError(f"cannot read the checkpoint {path}: damaged, or no checkpoint of the trainer") from error
     if not isinstance(stored, dict):
         raise ModelError(f"cannot read the checkpoint {path}: it holds a {type(stored).__name__}")
     return stored

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import soundfile
 
 from streamdet.decide.alarm import AlarmConfig
-from streamdet.decide.calibrate import Platt, probability
+from streamdet.decide.calibrate import Platt, log_odds, probability
 from streamdet.decide.judge import Judge, JudgeConfig
 from streamdet.decide.window import Column
 from streamdet.engine.modelfile import Calibration
@@ -160,6 +160,20 @@ def operating_point(
         best = _entry(config), figures
     assert best is not None
     return best
+
+
+def carried(point: dict[str, float], before: Calibration, after: Calibration) -> dict[str, float] | None:
+    """Thresholds of an operating point for another calibration, by which the same sound raises the same alerts.
+
+    Averages of log-odds are calibrated as log-odds are, so thresholds map through raw log-odds. None where that is not
+    exact: accumulated evidence is clipped and summed in calibrated nats, and 0 and 1 are no log-odds.
+    """
+    known = {name: value for name, value in point.items() if name in ("raise", "clear", "spoof", "bona_fide")}
+    if any(name.startswith("cusum_") for name in point) or not all(0.0 < value < 1.0 for value in known.values()):
+        return None
+    raw = {name: (log_odds(value) - before.offset) / before.scale for name, value in known.items()}
+    moved = {name: probability(after.scale * value + after.offset) for name, value in raw.items()}
+    return {**point, **moved} if all(0.0 < value < 1.0 for value in moved.values()) else None
 
 
 def _entry(config: JudgeConfig) -> dict[str, float]:

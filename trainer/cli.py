@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from streamdet.engine.modelfile import ModelInfo, read_model
+from streamdet.engine.modelfile import Calibration, ModelInfo, read_model
 from streamdet.errors import ModelError, StreamdetError
 from streamdet.features import FrontEnd, FrontEndConfig, LogMel
 from streamdet.features.logmel import FloatArray
@@ -22,7 +23,7 @@ from trainer import fit as fitting
 from trainer import fuse as fusing
 from trainer.augment import RATE, Bank, WaveAugment, coloured
 from trainer.bench import write_models
-from trainer.calibrate import augmented, operating_point
+from trainer.calibrate import augmented, carried, operating_point
 from trainer.calibrate import calibrate as fit_platt
 from trainer.data.audio import read_audio, read_clips
 from trainer.data.build import Builder, load_bank, name_of
@@ -556,9 +557,16 @@ def calibrate(
 
     Example: `trainer calibrate model.onnx corpus/manifest.csv --noise corpus/noise`
     """
+    if not 0.0 <= per_hour < math.inf:  # NaN lies within all bounds that typer knows
+        raise typer.BadParameter(f"{per_hour} is no number of 0 or more", param_hint="--per-hour")
     read_model(model)
     model_writable(model)
     clips = clips_of(manifests, split)
+    if split != "val":
+        _say(
+            f"split {split}: calibrate on val; clips that a model was trained on make it too sure of itself, and those "
+            "that calibrate it can no longer judge it"
+        )
     augment = WaveAugment(load_bank(noise, clips), clean=0.0)
     skipped: dict[str, str] = {}
     with TemporaryDirectory() as folder:
@@ -573,15 +581,45 @@ def calibrate(
     calibration = fit_platt(scores, hop)
     point, figures = operating_point(scores, calibration, hop, per_hour)
     info = read_model(model)[1]
-    points = {**info.operating_points, "default": point}
     info = restamp(
         model,
         calibration=calibration,
-        operating_points=points,
-        figures={**info.figures, "operating_point": figures.to_dict()},
+        operating_points={**_carried_points(info, calibration), "default": point},
+        figures={
+            **_lasting_figures(info),
+            "operating_point": figures.to_dict(),
+            "calibration": {"split": split},
+        },
     )
     write_card(model, info)
     typer.echo(json.dumps({"calibration": asdict(calibration), "default": point, "streams": figures.to_dict()}))
+
+
+def _carried_points(info: ModelInfo, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Operating points beside the default, with thresholds that mean the same under another calibration."""
+    others = {name: point for name, point in info.operating_points.items() if name != "default"}
+    moved = {name: carried(point, info.calibration, calibration) for name, point in others.items()}
+    if dropped := [name for name, point in moved.items() if point is None]:
+        _say(
+            f"operating points dropped, as their thresholds hold for the former calibration: {', '.join(dropped)}; "
+            "`trainer stream-eval --store` chooses them anew"
+        )
+    return {name: point for name, point in moved.items() if point is not None}
+
+
+def _lasting_figures(info: ModelInfo) -> dict[str, Any]:
+    """Figures that do not depend on calibration or on the default operating point."""
+    stale = [name for name in info.figures if name not in ("export", "operating_point", "calibration")]
+    if stale:
+        _say(
+            f"figures dropped, as they hold for the former calibration: {', '.join(stale)}; `trainer evaluate --store` "
+            "(streams: `trainer stream-eval --store`) makes them anew"
+        )
+    return {name: value for name, value in info.figures.items() if name == "export"}
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _subfolder(folder: str, number: int) -> Path:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from streamdet.engine.modelfile import ModelInfo
+from streamdet.engine.modelfile import Calibration, ModelInfo
 from streamdet.features import FrontEndConfig
 from trainer.metrics import rates
 from trainer.scoring import ClipScore
@@ -56,7 +56,6 @@ def _beside(front_end: FrontEndConfig) -> list[str]:
 
 def card(info: ModelInfo, size: int, data: str = "") -> str:
     """Markdown model card from what the model file says of itself; ``data`` describes training data and licences."""
-    calibration = info.calibration
     parts = [
         f"# Model card: {info.name}",
         f"Causal ResNet-18, width {info.width:g}, {info.precision}, {size / 1e6:.1f} MB, made {info.created}. "
@@ -69,8 +68,7 @@ def card(info: ModelInfo, size: int, data: str = "") -> str:
         *(_measured(split, figures) for split, figures in info.figures.items() if "figures" in figures),
         _export(info.figures.get("export")),
         "## Calibration and thresholds",
-        f"Calibrated log-odds = {calibration.scale:.4f} x raw + ({calibration.offset:.4f}), by logistic regression on "
-        "validation clips with both classes weighing the same.",
+        _calibration(info),
         *(_point(name, values) for name, values in info.operating_points.items() if values),
         "## Data",
         data.strip() or "See the manifests that were given to `trainer fit`.",
@@ -108,6 +106,19 @@ def _export(figures: dict[str, Any] | None) -> str:
     return (
         f"Difference of this file from the network in training precision, in percent of the scores' standard "
         f"deviation: {drift['column']:.2f} a column, {drift['window']:.2f} a window of 2.9 s."
+    )
+
+
+def _calibration(info: ModelInfo) -> str:
+    scale, offset = info.calibration.scale, info.calibration.offset
+    split = info.figures.get("calibration", {}).get("split")
+    if split is None and info.calibration == Calibration():
+        return "Not calibrated: log-odds are the network's own, and thresholds the defaults (`trainer calibrate`)."
+    # Files of former versions were calibrated, too, and do not say on what.
+    clips = {"val": "on validation clips ", None: ""}.get(split, f"on clips of the split `{split}` ")
+    return (
+        f"Calibrated log-odds = {scale:.4f} x raw + ({offset:.4f}), by logistic regression {clips}with both classes "
+        "weighing the same."
     )
 
 

@@ -11,19 +11,22 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
+from streamdet.decide.alarm import AlarmConfig
+from streamdet.decide.calibrate import Platt, log_odds
 from streamdet.decide.judge import Judge, JudgeConfig
 from streamdet.engine.modelfile import Calibration, read_model
 from streamdet.errors import ModelError
 from tests.trainer import corpus
 from trainer import cli
 from trainer.augment import Bank, WaveAugment
-from trainer.calibrate import augmented, calibrate, operating_point, platt, raised, stream_figures
+from trainer.calibrate import augmented, calibrate, carried, operating_point, platt, raised, stream_figures
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip
 from trainer.evaluate import evaluate, worst
 from trainer.export import ExportReport
 from trainer.metrics import cllr
 from trainer.models.resnet import CausalResNet
+from trainer.report import card
 from trainer.scoring import ClipScore, pooled, score_clips, windows
 from trainer.stamp import restamp
 from trainer.twin import Twin
@@ -227,6 +230,71 @@ def test_broken_files_are_listed_once_and_stop_neither_export_nor_calibration(
         result = RUNNER.invoke(cli.app, command)
         assert result.exit_code == 0, result.exception
         assert result.stderr.count(f"skipped {name}: ") == 1
+
+
+def test_points_are_carried_to_another_calibration_where_that_is_exact() -> None:
+    before, after = Calibration(2.0, -1.0), Calibration(0.5, 0.25)
+    point = {"raise": 0.9, "clear": 0.7, "spoof": 0.6, "bona_fide": 0.3, "min_seconds": 1.0, "smoothing": 2.0}
+    moved = carried(point, before, after)
+    assert moved is not None
+    assert (moved["min_seconds"], moved["smoothing"]) == (1.0, 2.0)
+    assert carried(moved, after, before) == pytest.approx(point)
+    rng = np.random.default_rng(0)
+    track = np.stack((rng.normal(1.0, 2.0, 400), rng.normal(0.0, 1.0, 400), np.ones(400)), axis=1)
+    times = []
+    for values, calibration in ((point, before), (moved, after)):
+        alarm = AlarmConfig(raise_at=log_odds(values["raise"]), clear_at=log_odds(values["clear"]), min_seconds=1.0)
+        config = JudgeConfig(hop_seconds=HOP, smooth_seconds=2.0, alarm=alarm)
+        times.append(raised(Judge(config, Platt(calibration.scale, calibration.offset)), track))
+    assert times[0] == times[1]
+    assert times[0]
+    assert carried({**point, "cusum_clip": 4.0}, before, after) is None
+    assert carried({**point, "raise": 1.0}, before, after) is None
+
+
+@pytest.fixture
+def model(exported: dict[str, ExportReport], tmp_path: Path) -> Path:
+    """A model file of its own, which a test may change."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exported["fp32"].path.read_bytes())
+    return path
+
+
+def test_calibration_takes_away_what_held_for_the_former_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, found = corpus.make(tmp_path / "corpus"), Calibration(2.0, 0.5)
+    monkeypatch.setattr(cli, "fit_platt", lambda *_: found)
+    strict, summed = {"raise": 0.9, "clear": 0.7}, {"raise": 0.9, "clear": 0.7, "cusum_clip": 4.0}
+    restamp(model, operating_points={"default": {}, "strict": strict, "summed": summed})
+    for options in (["evaluate", "--split", "val", "--store"], ["calibrate"]):
+        result = RUNNER.invoke(cli.app, [options[0], str(model), str(manifest), *options[1:]], catch_exceptions=False)
+    info = read_model(model)[1]
+    assert info.figures.keys() == {"export", "operating_point", "calibration"}
+    assert info.operating_points.keys() == {"default", "strict"}
+    assert info.operating_points["strict"] == pytest.approx(carried(strict, Calibration(), found))
+    assert "figures dropped, as they hold for the former calibration: val; `trainer evaluate --store`" in result.stderr
+    assert "former calibration: summed; `trainer stream-eval --store` chooses them anew" in result.stderr
+    assert "Split `val`" not in model.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_card_says_on_what_a_model_was_calibrated(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, info = corpus.make(tmp_path / "corpus"), read_model(model)[1]
+    assert "Not calibrated" in card(info, 1)
+    assert "by logistic regression with both" in card(replace(info, calibration=Calibration(2.0, 0.5)), 1)
+    monkeypatch.setattr(cli, "fit_platt", lambda *_: Calibration(2.0, 0.5))
+    for split, text in (("train", "on clips of the split `train` with both"), ("val", "on validation clips with both")):
+        words = ["calibrate", str(model), str(manifest), "--split", split, "--copies", "0"]
+        result = RUNNER.invoke(cli.app, words, catch_exceptions=False)
+        assert text in model.with_suffix(".md").read_text(encoding="utf-8")
+        assert ("calibrate on val" in result.stderr) == (split != "val")
+
+
+@pytest.mark.parametrize("rate", ["-1", "nan", "inf"])
+def test_rates_of_false_alarms_that_make_no_sense_are_refused(model: Path, rate: str) -> None:
+    result = RUNNER.invoke(cli.app, ["calibrate", str(model), "no.csv", "--per-hour", rate])
+    assert result.exit_code == 2
+    assert "--per-hour" in result.stderr
 
 
 @pytest.mark.parametrize(("mels", "bands"), [("64", "mel"), ("96", "linear")])

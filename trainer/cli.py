@@ -44,7 +44,7 @@ from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
 from trainer.outputs import model_writable, output, picture, reason
 from trainer.place import Amp, Device, Place, choose_device, choose_half, launched
-from trainer.progress import shown, stage
+from trainer.progress import list_skipped, shown, stage
 from trainer.report import page, write_card
 from trainer.scoring import ClipScore, score_clips
 from trainer.shape import FrameAugment
@@ -111,7 +111,7 @@ def cache(
         clips = [c for c in read_manifests(manifests, "train") if chosen.wanted(c)] if watch else clips
         for earlier in range(variant + 1):
             _build(builder, clips, earlier)
-    _list_skipped(builder.report.skipped)
+    list_skipped(builder.report.skipped)
 
 
 def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
@@ -149,13 +149,6 @@ def _build(builder: Builder, clips: list[Clip], variant: int) -> None:
     with shown(f"variant {variant}", len(clips)) as bar:
         builder.variant(clips, variant, bar.advance)
     console.print(f"variant {variant}: {len(clips)} clips, {builder.report.written} variants written", highlight=False)
-
-
-def _list_skipped(skipped: dict[str, str]) -> None:
-    for clip, why in sorted(skipped.items()):
-        console.print(f"skipped {clip}: {why}", highlight=False, markup=False)
-    if skipped:
-        console.print(f"{len(skipped)} clips skipped")
 
 
 def _report(state: fitting.Progress) -> None:
@@ -324,7 +317,7 @@ def _hear(store: Fresh) -> None:
     """Hear all recordings once and list those that cannot be read."""
     with stage("hearing all recordings", len(store.clips)) as advance:
         store.check(advance)
-    _list_skipped(store.skipped)
+    list_skipped(store.skipped)
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
@@ -391,7 +384,7 @@ def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, set
         for variant in range(variants):
             if not store.made(variant).issuperset(c.id for c in clips):
                 _build(builder, clips, variant)
-    _list_skipped(builder.report.skipped)
+    list_skipped(builder.report.skipped)
 
 
 def _noise_frames(bank: Bank, front_end: FrontEndConfig, seed: int = 0) -> list[FloatArray]:
@@ -491,7 +484,7 @@ def fuse(
     if len({c.label for c in judges}) < 2:
         raise DataError("the clips of split val weigh the networks: give a manifest that has human and synthetic ones")
     val = Validation(judges, front_end)
-    _list_skipped(val.skipped)
+    list_skipped(val.skipped)
     drawn = fusing.draw(store, config)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
@@ -533,7 +526,7 @@ def export(
     chosen = representative(clips_of(manifests, "train"), clips)
     skipped: dict[str, str] = {}
     features = [front_end.whole(samples[: 8 * RATE]) for _, samples in read_clips(chosen, skipped, RATE)]
-    _list_skipped(skipped)
+    list_skipped(skipped)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = ModelInfo(name or out.stem, created, width=0.0, precision=precision, front_end=front_end.config)
     report = export_model(checkpoint, out, cast(Precision, precision), features, info)
@@ -575,7 +568,7 @@ def calibrate(
             for n in range(copies)
             for c in augmented(clips, _subfolder(folder, n), augment, skipped, seed + n)
         ]
-        _list_skipped(skipped)
+        list_skipped(skipped)
         scores, _ = _score(model, [c for c in clips if c.id not in skipped] + copied)
     hop = FrontEndConfig().hop_seconds
     calibration = fit_platt(scores, hop)
@@ -690,7 +683,7 @@ def baselines(
     for name, clips in [(name, clips_of(manifests, name)) for name in ("train", split)]:
         with stage(f"measuring {name}", len(clips)) as advance:
             described.append(describe(clips, advance))
-        _list_skipped(described[-1].skipped)
+        list_skipped(described[-1].skipped)
     results = judge(*described, seed=seed)
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -709,7 +702,7 @@ def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, s
                 skipped[clip.id] = error
 
         scores = score_clips(model, clips, advance)
-    _list_skipped(skipped)
+    list_skipped(skipped)
     return scores, skipped
 
 

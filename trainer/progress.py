@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -50,3 +50,12 @@ def stage(name: str, total: int) -> Iterator[Callable[[], None]]:
     """Show :func:`shown` for ``total`` items; gives what to call after each."""
     with shown(name, total) as one:
         yield one.advance
+
+
+def list_skipped(skipped: Mapping[str, str]) -> None:
+    """List on standard error the clips that cannot be used, by id, and why."""
+    console = Console(stderr=True)
+    for clip, why in sorted(skipped.items()):
+        console.print(f"skipped {clip}: {why}", highlight=False, markup=False)
+    if skipped:
+        console.print(f"{len(skipped)} clips skipped")

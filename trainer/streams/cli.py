@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,10 @@ import typer
 
 from streamdet.engine.modelfile import read_model
 from trainer import outputs
+from trainer.data.audio import read_clips
+from trainer.data.manifest import Clip
 from trainer.data.splits import clips_of
+from trainer.progress import list_skipped, stage
 from trainer.stream_eval import Options, run, store, summary
 from trainer.streams.hear import Setup
 from trainer.streams.script import scripts
@@ -52,16 +56,28 @@ def stream_eval(
         raise typer.BadParameter(
             "shows how thresholds are chosen, and on the split test none are; leave it out", param_hint="--picture"
         )
-    plan = scripts(clips_of(manifests, split), human_hours=hours, mixed_hours=mixed, seed=seed)
+    read_model(model)
     if keep:
-        read_model(model)
         outputs.model_writable(model)
+    skipped: dict[str, str] = {}
+    chosen = clips_of(manifests, split)
+    with stage("reading all recordings", len(chosen)) as advance:
+        clips = list(_readable(chosen, skipped, advance))
+    list_skipped(skipped)
+    plan = scripts(clips, human_hours=hours, mixed_hours=mixed, seed=seed)
     options = Options(
         split=split, seed=seed, judge_only=split == "test", cache=cache, processes=processes, picture=picture
     )
-    result = run(Setup(model, noise, clean), plan, options)
+    result = {**run(Setup(model, noise, clean), plan, options), "skipped": skipped}
     if out is not None:
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if keep:
         store(model, result, split)
     typer.echo(json.dumps(result, indent=1) if as_json else summary(result))
+
+
+def _readable(clips: Sequence[Clip], skipped: dict[str, str], advance: Callable[[], None]) -> Iterator[Clip]:
+    """Clips that can be read to the end: hours may pass before a stream is spliced that one is part of."""
+    for clip in clips:
+        yield from (one for one, _ in read_clips([clip], skipped))
+        advance()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -148,9 +150,11 @@ def _save(path: Path, heard: Heard) -> None:
 
 
 def _load(path: Path) -> Heard | None:
-    if not path.exists():
+    """Give what was kept; None where there is nothing, or a file that was cut or is something else."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            about = json.loads(str(stored["about"]))
+            turns = tuple(Turn(**turn) for turn in about["turns"])
+            return Heard(about["name"], about["mixed"], turns, stored["columns"])
+    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile, zlib.error):
         return None
-    with np.load(path) as stored:
-        about = json.loads(str(stored["about"]))
-        turns = tuple(Turn(**turn) for turn in about["turns"])
-        return Heard(about["name"], about["mixed"], turns, stored["columns"])

@@ -77,11 +77,15 @@ class Deck:
 
 
 def clip_seconds(path: Path) -> float:
-    """Length of a sound file in seconds; 0 where it cannot be read."""
+    """Length of a sound file in seconds.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         return float(soundfile.info(path).duration)
-    except (OSError, soundfile.SoundFileError):
-        return 0.0
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def decks(clips: Sequence[Clip], label: int, rng: Rng) -> list[Deck]:
@@ -101,7 +105,7 @@ def scripts(clips: Sequence[Clip], *, human_hours: float, mixed_hours: float, se
     of what there is of it, as in the other figures of the trainer.
 
     Raises:
-        DataError: one class has no turn of two seconds.
+        DataError: one class has no turn of two seconds, or a clip cannot be read.
     """
     rng = np.random.default_rng(seed)
     human, synthetic = decks(clips, 0, rng), decks(clips, 1, rng)

@@ -143,6 +143,37 @@ def test_the_whole_way_to_points_in_the_model_file(
     assert set(judged["points"]) == set(info.operating_points)
 
 
+def test_broken_recordings_are_listed_and_left_out(
+    manifest: Path, exported: dict[str, ExportReport], tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(manifest.parent, tmp_path / "own")) / "manifest.csv"
+    names = [clip.id for clip in read_manifest(own)][:3]
+    paths = [own.parent / "audio" / f"{name}.flac" for name in names]
+    paths[0].write_bytes(b"noise")
+    paths[1].write_bytes(paths[1].read_bytes()[: paths[1].stat().st_size // 2])
+    soundfile.write(paths[2].with_suffix(".wav"), np.full(4 * RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    paths[2].with_suffix(".wav").rename(paths[2])
+    sizes = ["--hours", "0.03", "--mixed", "0.1", "--json"]
+    result = RUNNER.invoke(cli.app, ["stream-eval", str(exported["int8"].path), str(own), *sizes])
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)["skipped"]) == set(names)
+    assert [result.stderr.count(f"skipped {name}: ") for name in names] == [1, 1, 1]
+    assert "3 clips skipped" in result.stderr
+
+
+def test_what_was_kept_and_cut_is_heard_anew(
+    speech: list[Clip], exported: dict[str, ExportReport], tmp_path: Path
+) -> None:
+    plan = [replace(s, lines=s.lines[:2]) for s in scripts(speech, human_hours=0.01, mixed_hours=0.1, seed=0)[-1:]]
+    setup = Setup(exported["int8"].path)
+    (whole,) = hear_all(setup, plan, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    for content in (kept.read_bytes()[:200], b"", b"junk"):
+        kept.write_bytes(content)
+        (again,) = hear_all(setup, plan, cache=tmp_path)
+        assert np.array_equal(again.columns, whole.columns)
+
+
 def test_turns_too_short_to_count_are_refused_before_and_after_hearing(
     speech: list[Clip], exported: dict[str, ExportReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:

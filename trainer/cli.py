@@ -725,7 +725,7 @@ def augment_pictures(
 @app.command("bench-models")
 def bench_models(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    width: Annotated[float, typer.Option(help="Width of the network; 1.0 is ResNet-18.")] = 1.0,
+    width: Annotated[float, typer.Option(min=0.05, max=4.0, help="Width of the network; 1.0 is ResNet-18.")] = 1.0,
     mels: Mels = None,
     bands: Bands = None,
 ) -> None:

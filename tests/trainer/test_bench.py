@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from streamdet.engine.onnx import OnnxEngine
 from streamdet.features import FrontEndConfig
+from trainer import cli
 from trainer.bench import write_models
 
 
@@ -28,3 +30,10 @@ def test_both_precisions_run_and_say_the_same(tmp_path: Path, config: FrontEndCo
     exact, rounded = columns
     assert np.ptp(exact) > 0
     np.testing.assert_allclose(rounded, exact, atol=0.3 * float(np.abs(exact).max()))
+
+
+@pytest.mark.parametrize("width", ["9", "0", "-1"])
+def test_widths_of_no_network_are_refused(tmp_path: Path, width: str) -> None:
+    result = CliRunner().invoke(cli.app, ["bench-models", str(tmp_path / "models"), "--width", width])
+    assert result.exit_code == 2
+    assert not (tmp_path / "models").exists()

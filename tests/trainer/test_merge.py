@@ -39,6 +39,11 @@ def test_networks_that_differ_are_refused() -> None:
         merge([network(0)])
 
 
+def test_widths_whose_channels_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"width 0\.3 cannot be joined: .* add up to those of width 0\.6"):
+        merge([network(0, 0.3), network(1, 0.3)])
+
+
 def checkpoint(path: Path, seed: int, front_end: FrontEndConfig) -> Path:
     made = network(seed, mels=front_end.mels)
     torch.save({**made.checkpoint(), "front_end": front_end.to_dict(), "config": {}, "step": 7}, path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from streamdet.errors import ModelError
 from tests.conftest import randomise
-from trainer.models.resnet import MAX_LOG_WEIGHT, CausalResNet, pool
+from trainer.models.resnet import MAX_LOG_WEIGHT, CausalResNet, front_end_of, pool
 
 HOPS = 8
 
@@ -147,3 +147,15 @@ def test_bad_checkpoints_are_one_clear_error(tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match="network"):
         CausalResNet.from_checkpoint(tmp_path / "other.pt")
+
+
+def test_advice_of_torch_is_not_passed_on(checkpoint: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "array.npz", clips=np.zeros(3))
+    whole = checkpoint.read_bytes()
+    junk = (b"", b"junk" * 100, b"\x80\x02h\xff.", b"\x08\x08\x12\x07pytorch")
+    for content in (*junk, whole[:-100], whole[: len(whole) // 2], (tmp_path / "array.npz").read_bytes()):
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(ModelError) as caught:
+            front_end_of(tmp_path / "bad.pt")
+        text = f"cannot read the checkpoint {tmp_path}/bad.pt: damaged, or no checkpoint of the trainer"
+        assert str(caught.value) == text

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from streamdet.errors import ModelError
-from trainer.models.resnet import CausalResNet
+from trainer.models.resnet import CausalResNet, channels_of
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def merge(networks: Sequence[CausalResNet]) -> CausalResNet:
     network's own weight meets the bound.
 
     Raises:
-        ModelError: the networks differ in their settings, or there are fewer than two.
+        ModelError: the networks differ in their settings, there are fewer than two, or no width has as many channels.
     """
     if len(networks) < 2:
         raise ModelError("two networks or more are needed to join them")
@@ -33,7 +33,13 @@ def merge(networks: Sequence[CausalResNet]) -> CausalResNet:
     for other in networks[1:]:
         if other.settings != first:
             raise ModelError(f"networks must be alike to be joined, but {first} and {other.settings} differ")
-    joined = CausalResNet(**{**first, "width": first["width"] * len(networks)})
+    width = first["width"] * len(networks)
+    if channels_of(width) != [channels * len(networks) for channels in channels_of(first["width"])]:
+        raise ModelError(
+            f"networks of width {first['width']:g} cannot be joined: channels are rounded to multiples of 8 and do not "
+            f"add up to those of width {width:g}; join networks whose width is a multiple of 0.125"
+        )
+    joined = CausalResNet(**{**first, "width": width})
     states = [network.state_dict() for network in networks]
     joined.load_state_dict({name: _join(name, like, states) for name, like in joined.state_dict().items()})
     return joined.eval()

@@ -107,7 +107,7 @@ class CausalResNet(nn.Module):
         self.settings: dict[str, Any] = {"width": width, "mels": mels, "causal": causal, "dropout": dropout}
         self.mels = mels
         self.causal = causal
-        channels = [max(8, round(c * width / 8) * 8) for c in CHANNELS]
+        channels = channels_of(width)
         self.stem = ConvNorm(1, channels[0], kernel=7, stride=2)
         self.blocks = nn.ModuleList()
         before = channels[0]
@@ -199,6 +199,11 @@ class CausalResNet(nn.Module):
             bands //= first.conv.stride[0]
             shapes.append((second.conv.in_channels, second.past, bands))
         return shapes
+
+
+def channels_of(width: float) -> list[int]:
+    """Channels of the four stages, multiples of 8."""
+    return [max(8, round(c * width / 8) * 8) for c in CHANNELS]
 
 
 def front_end_of(path: Path) -> FrontEndConfig:

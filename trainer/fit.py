@@ -370,8 +370,7 @@ class Fit:
         if not path.exists():
             return
         stored = _stored(path)
-        if stored["network"] != self.network.settings:
-            raise DataError(f"{path}: holds another network ({stored['network']}); choose another folder")
+        _refuse_network(path, stored, self.network.settings)
         if stored.get("front_end", FrontEndConfig().to_dict()) != self.front_end.to_dict():
             raise DataError(f"{path}: was trained on another front end ({stored['front_end']}); choose another folder")
         guess, there = stored.get("guess", {}), self._pupil.guess.state_dict()
@@ -434,11 +433,13 @@ def check(task: Task) -> None:
         raise DataError(
             "--processes share a batch on a CPU; leave it out for one GPU, or let torchrun start one process a GPU"
         )
-    if (task.out / "last.pt").exists():
-        _refuse_changes(task)
+    front_end = task.cache.config if isinstance(task.cache, Fresh) else FeatureCache(task.cache).config
+    wanted = {"width": config.width, "mels": front_end.mels, "causal": config.causal, "dropout": config.dropout}
+    if (path := task.out / "last.pt").exists():
+        stored = _stored(path)
+        _refuse_changes(path, stored, task)
+        _refuse_network(path, stored, wanted)
     elif task.start is not None:
-        front_end = task.cache.config if isinstance(task.cache, Fresh) else FeatureCache(task.cache).config
-        wanted = {"width": config.width, "mels": front_end.mels, "causal": config.causal, "dropout": config.dropout}
         _weights(task.start, wanted, front_end)
 
 
@@ -446,9 +447,12 @@ def _processes(config: FitConfig) -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if launched() else config.processes
 
 
-def _refuse_changes(task: Task) -> None:
-    path = task.out / "last.pt"
-    stored = _stored(path)
+def _refuse_network(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if stored["network"] != wanted:
+        raise DataError(f"{path}: holds another network ({stored['network']}) than {wanted}; choose another folder")
+
+
+def _refuse_changes(path: Path, stored: dict[str, Any], task: Task) -> None:
     begun = {"start": stored["start"]} if "start" in stored else {}
     changed = changes({**stored.get("config", {}), **begun}, {**asdict(task.config), "start": _named(task.start)})
     now = isinstance(task.cache, Fresh)

@@ -565,10 +565,17 @@ def test_run_does_not_go_on_from_what_is_no_checkpoint_of_one(cache: Path, tmp_p
         train(task)
 
 
-def test_width_of_the_start_is_compared_before_the_cache_is_made(own: Path, tmp_path: Path) -> None:
+def test_width_is_compared_before_the_cache_is_made(own: Path, tmp_path: Path) -> None:
     path, _ = checkpoint(tmp_path, 0.25)
     with pytest.raises(DataError, match=r"another network.*0.25.*0.125"):
         asked(own, tmp_path / "run", "--start", path)
+    assert not list((tmp_path / "run" / "cache").glob("*.npy"))
+    path.rename(tmp_path / "run" / "last.pt")
+    stored = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    rest = {name: {} for name in ("average", "optimizer")} | dict.fromkeys(("step", "elapsed", "best", "loss"), 0)
+    torch.save({**stored, **rest}, tmp_path / "run" / "last.pt")
+    with pytest.raises(DataError, match=r"last\.pt: holds another network.*0.25.*0.125"):
+        asked(own, tmp_path / "run")
     assert not list((tmp_path / "run" / "cache").glob("*.npy"))
 
 

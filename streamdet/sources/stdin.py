@@ -85,6 +85,8 @@ class StdinSource:
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield what is written until the writer closes; see :class:`streamdet.sources.base.Source`."""
+        if self._descriptor is None and sys.stdin is None:
+            raise SourceError("standard input is closed; pipe raw PCM into it, such as: arecord -t raw ... | ...")
         descriptor = sys.stdin.fileno() if self._descriptor is None else self._descriptor
         if os.isatty(descriptor):
             raise SourceError("standard input is a terminal; pipe raw PCM into it, such as: arecord -t raw ... | ...")

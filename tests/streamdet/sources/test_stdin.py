@@ -120,6 +120,14 @@ def test_the_real_standard_input() -> None:
     assert items == ["Status 0", "Status 0", "Block 1600", "End 0"]
 
 
+def test_a_closed_standard_input_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it where descriptor 0 is closed
+    reader = Reader(StdinSource())
+    reader.run()
+    assert isinstance(reader.error, SourceError)
+    assert "standard input is closed" in str(reader.error)
+
+
 def test_pieces_end_where_hops_end_and_a_pause_holds_nothing_back(read: Read, pipe: Pipe) -> None:
     """However a writer cuts its sound, a block ends where the hop ends; what follows comes once nothing more does."""
     reading, writing = pipe

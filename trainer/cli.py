@@ -375,7 +375,7 @@ def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, set
     builder = Builder(store, augment, seconds=float(settings["seconds"]), seed=int(settings["seed"]))
     with store.filled():
         for variant in range(variants):
-            if not store.made(variant).issuperset(c.id for c in clips):
+            if not store.made(variant).keys() >= {c.id for c in clips}:
                 _build(builder, clips, variant)
     _list_skipped(builder.report.skipped)
 

@@ -478,6 +478,7 @@ def fuse(
     val = Validation(judges, front_end)
     _list_skipped(val.skipped)
     drawn = fusing.draw(store, config)
+    val.compare(store.entries)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:

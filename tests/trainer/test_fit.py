@@ -555,6 +555,24 @@ def test_validation_skips_what_cannot_be_read(
     assert f"skipped {clips[0].id}: " in capsys.readouterr().err
 
 
+def test_contradicting_labels_are_found_in_validation_and_between_the_splits(
+    own: Path, cache: Path, tmp_path: Path
+) -> None:
+    train_clips, val = (read_manifest(own, split) for split in ("train", "val"))
+    contrary = {label: next(c for c in val if c.label == label) for label in (0, 1)}
+    again = replace(contrary[0], id="again", label=1)
+    with pytest.raises(DataError, match=f"again and {contrary[0].id} are the same audio"):
+        train(Task(CONFIG, cache, tmp_path / "run", [*val, again]))
+    fresh = Fresh([*train_clips, replace(contrary[1], id="other", label=0)], None, FeatureCache(cache).config)
+    fresh.check()
+    store = FeatureCache(tmp_path / "cache")
+    Builder(store, None).variant(list(fresh.clips.values()), 0)
+    for features in (fresh, store.folder):
+        with pytest.raises(DataError, match=f"other and {contrary[1].id} are the same audio"):
+            train(Task(CONFIG, features, tmp_path / "run", val, clips=list(fresh.clips.values())))
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
 def test_validation_of_one_class_is_refused_before_any_step(own: Path, cache: Path, tmp_path: Path) -> None:
     clips = read_manifest(own, "val")
     with pytest.raises(DataError, match="needs human and synthetic clips"):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from streamdet.features import FrontEnd, FrontEndConfig
 from tests.trainer import corpus
+from trainer.audit.features import decode
 from trainer.augment import Bank, WaveAugment
 from trainer.cli import app
 from trainer.data.audio import read_audio
@@ -121,9 +122,21 @@ def test_unreadable_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.flac").write_bytes(b"fLaC but not really")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
-    for name, reason in (("broken.flac", "broken.flac"), ("empty.wav", "no samples"), ("nan.wav", "not finite")):
-        with pytest.raises(DataError, match=reason):
-            read_audio(tmp_path / name)
+    absurd = np.zeros((100, 2))
+    absurd[50] = 1e30, -1e30  # they cancel out in the mean
+    soundfile.write(tmp_path / "absurd.wav", absurd, 16_000, subtype="FLOAT")
+    reasons = {
+        "broken.flac": "broken.flac",
+        "empty.wav": "no samples",
+        "nan.wav": "not finite",
+        "absurd.wav": "far out",
+    }
+    for name, reason in reasons.items():
+        for read in (read_audio, decode):
+            with pytest.raises(DataError, match=reason):
+                read(tmp_path / name)
+    soundfile.write(tmp_path / "integers.wav", np.full(100, 32_767.0), 16_000, subtype="FLOAT")
+    assert len(read_audio(tmp_path / "integers.wav")) == 100
 
 
 def test_cache_gives_back_the_front_ends_features_in_half_precision(manifest: Path, tmp_path: Path) -> None:

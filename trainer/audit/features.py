@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def decode(path: Path) -> tuple[Array, int, str]:
         DataError: the file cannot be decoded, is empty, or holds values that are no sound.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             kind = f"{file.format}/{file.subtype}"
             samples, rate = file.read(dtype="float64", always_2d=True), int(file.samplerate)
     except (OSError, soundfile.SoundFileError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def read_audio(path: Path, rate: int = 16_000) -> FloatArray:
         DataError: the file cannot be decoded, is empty, or holds values that are no sound.
     """
     try:
-        samples, native = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, native = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{path}: {error}") from error
     refuse_no_sound(path, samples)

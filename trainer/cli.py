@@ -116,7 +116,8 @@ def cache(
 def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
     """Clips that are not excluded; a pattern that excludes none is said."""
     for pattern in selection.idle(clips):
-        console.print(f"nothing is excluded by '{pattern}': no family or source is called so", highlight=False)
+        said = f"nothing is excluded by '{pattern}': no family or source is called so"
+        console.print(said, highlight=False, markup=False)
     return [c for c in clips if selection.wanted(c)]
 
 
@@ -352,6 +353,7 @@ def _prepare(
         console.print(
             f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
             highlight=False,
+            markup=False,
         )
     if whole:
         store.made_with(settings)

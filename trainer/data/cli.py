@@ -106,10 +106,10 @@ def manifest(
         clips, skipped = checked.good, skipped | checked.skipped
     _write(out, clips, {name: columns for d in data for name, columns in d.columns.items()})
     for name, why in skipped.items():
-        console.print(f"skipped {name}: {why}", highlight=False)
+        console.print(f"skipped {name}: {why}", highlight=False, markup=False)
     counts = Counter((c.split, "fake" if c.label else "real") for c in clips)
     listed = ", ".join(f"{split} {kind} {n}" for (split, kind), n in sorted(counts.items()))
-    console.print(f"{out}: {len(clips)} clips ({listed}); {len(skipped)} skipped", highlight=False)
+    console.print(f"{out}: {len(clips)} clips ({listed}); {len(skipped)} skipped", highlight=False, markup=False)
 
 
 def teach(

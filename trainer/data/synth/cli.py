@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trainer.data.errors import DataError
 from trainer.progress import shown
@@ -157,5 +158,5 @@ def _list(known: dict[str, Maker], *, as_json: bool) -> None:
     table = Table("maker", "makes", "here", "licence")
     for row in rows:
         here = f"no: {row['missing']}" if row["missing"] else "yes" if row["default"] else "yes, when named"
-        table.add_row(str(row["name"]), str(row["makes"]), here, str(row["licence"]))
+        table.add_row(*(Text(str(cell)) for cell in (row["name"], row["makes"], here, row["licence"])))
     Console().print(table)

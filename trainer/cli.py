@@ -41,6 +41,7 @@ from trainer.export import Precision, export_model
 from trainer.models.fused import FusedNet
 from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
+from trainer.options import Seed
 from trainer.outputs import model_writable, output, picture, reason
 from trainer.place import Amp, Device, Place, choose_device, choose_half, launched
 from trainer.progress import shown, stage
@@ -68,7 +69,6 @@ WithoutFamily = Annotated[
     list[str] | None, typer.Option("--exclude-family", help="Synthesizers to leave out, such as 'cs-*'; repeatable.")
 ]
 WithoutSource = Annotated[list[str] | None, typer.Option("--exclude-source", help="Sources to leave out; repeatable.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another one gives other random draws.")]
 
 
 @app.command()
@@ -539,7 +539,7 @@ def calibrate(
     noise: Noise = None,
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each clip beside the clip itself.")] = 1,
     per_hour: Annotated[float, typer.Option(help="False alarms allowed per hour of human speech.")] = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Fit Platt scaling and choose the default operating point; both go into the model file.
 
@@ -629,7 +629,7 @@ def baselines(
         Path | None, typer.Option(callback=output, help="JSON file for all figures; a table goes beside it as .md.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train and judge three trivial detectors, which any model must be better than by far.
 
@@ -668,7 +668,7 @@ def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, s
 def augment_pictures(
     out: Annotated[Path, typer.Argument(callback=picture, help="Picture to write, such as augment.png.")],
     clip: Annotated[Path | None, typer.Option(help="Speech of 5 s or more; default: the bundled demo.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draw what each augmentation step does to a clip; each one's name is what `--without` takes.
 

@@ -17,6 +17,7 @@ from trainer import outputs
 from trainer.data.errors import DataError
 from trainer.data.manifest import TEXTS, Clip, read_manifests
 from trainer.data.readers import Dataset, Options, open_dataset
+from trainer.options import Seed
 from trainer.progress import stage
 
 console = Console(stderr=True)
@@ -43,7 +44,7 @@ def audit(
     ] = None,
     out: Annotated[Path | None, typer.Option(callback=outputs.output, help="File for the report in words.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All findings as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Say how much of a data set can be told apart without listening, and what leaks between its splits.
 

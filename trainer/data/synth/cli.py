@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.data.errors import DataError
+from trainer.options import Seed
 from trainer.progress import shown
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def synth(
     processes: Annotated[int, typer.Option(help="Processes that work side by side.", min=1)] = 1,
     list_makers: Annotated[bool, typer.Option("--list", help="Say which makers can run here, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Make synthetic speech of human clips and of sentences; goes on where a stopped run ended.
 

@@ -77,7 +77,7 @@ def audit(
 
 def manifest(
     places: Places,
-    out: Annotated[Path, typer.Option(help="Manifest to write.")],
+    out: Annotated[Path, typer.Option(callback=outputs.output, help="Manifest to write.")],
     label: Labels = None,
     group: Group = "",
     split: Split = None,
@@ -115,7 +115,7 @@ def manifest(
 
 def teach(
     manifests: Annotated[list[Path], typer.Argument(help="Manifests; their training clips are described.")],
-    out: Annotated[Path, typer.Option(help="File for what the teacher says (NPZ).")],
+    out: Annotated[Path, typer.Option(callback=outputs.output, help="File for what the teacher says (NPZ).")],
 ) -> None:
     """Ask a teacher what it hears in each training clip, for `trainer fit --teacher`.
 

@@ -16,7 +16,7 @@ from trainer.options import Seed
 from trainer.progress import shown
 
 if TYPE_CHECKING:
-    from trainer.data.synth.base import Maker
+    from trainer.data.synth.base import Maker, Tools
     from trainer.data.synth.run import Report
     from trainer.data.synth.work import Order
 
@@ -70,7 +70,7 @@ def synth(
         return
     if out is None:
         raise typer.BadParameter("say where to", param_hint="--out")
-    _refuse_missing([*tools.vocoders, *([tools.fargan] if tools.fargan else [])], sentences)
+    _refuse_unusable(tools, sentences)
     chosen = _chosen(known, makers)
     report = _run(chosen, manifests or [], Order(out, tools, sentences, seconds, seed), per_maker, processes, split)
     for name, why in sorted(report.failed.items()):
@@ -87,17 +87,20 @@ def synth(
     typer.echo(f"{out / 'manifest.csv'}: {made}; {report.kept} were there, {len(report.failed)} skipped")
 
 
-def _refuse_missing(programs: list[Path], sentences: Path | None) -> None:
+def _refuse_unusable(tools: Tools, sentences: Path | None) -> None:
     """Refuse files that were named and cannot be used, before any work.
 
     Raises:
-        DataError: one is not there, or the sentences are malformed.
+        DataError: one is not there, a vocoder is no network, or the sentences are malformed.
     """
     from trainer.data.synth.base import Sentences
+    from trainer.data.synth.makers.vocoder import vocoders
 
-    for path in programs:
+    for path in (*tools.vocoders, *([tools.fargan] if tools.fargan else [])):
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+    for vocoder in vocoders(tools.vocoders):
+        vocoder.session  # noqa: B018 - loads it
     if sentences is not None:
         Sentences(sentences).by_language  # noqa: B018 - reads it
 

@@ -68,6 +68,9 @@ def audit(
     found.skipped |= missing
     if picture is not None and found.shortcuts is not None:
         draw(found, scanned.features, np.array([c.label for c in scanned.clips], float), picture)
+    elif picture is not None:
+        why = "it shows what tells the classes apart, for which each needs two groups of clips or more"
+        console.print(f"{picture}: not drawn; {why}", highlight=False, markup=False)
     if out is not None:
         out.write_text(text(found) + "\n", encoding="utf-8")
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else text(found))

@@ -243,6 +243,15 @@ class TestCommands:
         assert "Too few clips to tell whether there are shortcuts: 3 human and 3 synthetic; 10 of each" in result.stdout
         assert "gives the classes away" not in result.stdout
 
+    def test_a_picture_that_cannot_be_drawn_is_said(self, tmp_path: Path) -> None:
+        for number in range(4):
+            samples.audio(tmp_path / "set" / "real" / f"{number}.wav")
+        picture = tmp_path / "x.png"
+        words = ["audit", f"folder:{tmp_path / 'set'}", "--no-near", "--picture", str(picture)]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert "x.png: not drawn; it shows what tells the classes apart" in " ".join(result.stderr.split())
+        assert not picture.exists()
+
     def test_a_label_that_no_clip_has_is_said(self, manifest: Path, tmp_path: Path) -> None:
         words = ["manifest", str(manifest), "--out", str(tmp_path / "o.csv"), "--no-check"]
         result = CliRunner().invoke(app, [*words, "--label", "reel=fake", "--label", "Real=fake"])

@@ -243,6 +243,11 @@ def only(found: Iterable[Path], what: str, root: Path) -> Path:
     return paths[0]
 
 
+def wanted(split: str, options: Options) -> bool:
+    """Whether clips that are published as ``split`` are asked for; all are when splits are dealt out anew."""
+    return options.shares is not None or options.split in (None, split)
+
+
 def blank(word: str) -> str:
     """Text of a protocol's column: a dash says nothing."""
     return "" if word in ("-", "none") else word

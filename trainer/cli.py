@@ -99,8 +99,10 @@ def cache(
     `trainer cache corpus/manifest.csv --mels 96 --bands linear --without codec --out cache-lin96`
     """
     chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
-    clips = _chosen(read_manifests(manifests, "train"), chosen)
     steps = _steps(without, WaveAugment.STEPS)
+    clips = _chosen(read_manifests(manifests, "train"), chosen)
+    if not watch:  # clips of the other class may still come
+        _refuse_one_class(clips)
     augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
     store = FeatureCache(out, _front_end(out, mels, bands))
     store.made_without(steps)
@@ -119,6 +121,20 @@ def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
         said = f"nothing is excluded by '{pattern}': no family or source is called so"
         console.print(said, highlight=False, markup=False)
     return [c for c in clips if selection.wanted(c)]
+
+
+def _refuse_one_class(clips: list[Clip]) -> None:
+    """Refuse what cannot be trained on before hours go into its features.
+
+    Raises:
+        DataError: the clips are not of both classes.
+    """
+    fakes = sum(c.label for c in clips)
+    if not 0 < fakes < len(clips):
+        raise DataError(
+            f"training needs human and synthetic clips that are not excluded; of {len(clips)} in split train "
+            f"{fakes} are synthetic: give the manifests of both classes"
+        )
 
 
 def _settings(noise: Path | None, seed: int, clean: float = 0.7, seconds: float = 6.0) -> Settings:
@@ -263,6 +279,7 @@ def fit(
         raise typer.BadParameter("--on-the-fly uses no cache; leave --cache out", param_hint="--on-the-fly")
     listed = read_manifests(manifests)
     clips = _chosen([c for c in listed if c.split == "train"], chosen)
+    _refuse_one_class(clips)
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
     store: FeatureCache | Fresh

@@ -508,6 +508,15 @@ def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:
         train(Task(CONFIG, store.folder, tmp_path))
 
 
+@pytest.mark.parametrize("command", ["cache", "fit --steps 1", "fit --steps 1 --on-the-fly"])
+def test_one_class_is_refused_before_features_are_made(own: Path, tmp_path: Path, command: str) -> None:
+    words = [*command.split(), str(own), "--out", str(tmp_path / "out"), "--exclude-family", "*"]
+    result = CliRunner().invoke(cli.app, words)
+    assert isinstance(result.exception, DataError)
+    assert "training needs human and synthetic clips" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_schedule_rises_then_falls_to_nearly_nothing() -> None:
     values = [schedule(share) for share in np.linspace(0.0, 1.0, 101)]
     assert max(values) == pytest.approx(1.0, abs=0.02)

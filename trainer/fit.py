@@ -303,6 +303,8 @@ class Fit:
             return
         self._refreshed = time.monotonic()
         if self._feed.refresh():
+            if self._validation:
+                self._validation.compare(self._feed.entries)
             self._batches = self._feed.steps(self.step, self.config.workers)
 
     def _evaluate(self, share: float) -> Progress:
@@ -460,7 +462,8 @@ def fit(task: Task, report: Report) -> None:
     are several, so it must be a plain function.
 
     Raises:
-        DataError: the cache, the folder or the device cannot be used as ``task`` says.
+        DataError: the cache, the folder or the device cannot be used as ``task`` says, or equal audio has
+            contradicting labels, be it for training or for validation.
     """
     task.out.mkdir(parents=True, exist_ok=True)
     _refuse_changes(task)

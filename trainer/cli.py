@@ -101,8 +101,6 @@ def cache(
     chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
     steps = _steps(without, WaveAugment.STEPS)
     clips = _chosen(read_manifests(manifests, "train"), chosen)
-    if not watch:  # clips of the other class may still come
-        _refuse_one_class(clips)
     augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
     store = FeatureCache(out, _front_end(out, mels, bands))
     store.made_without(steps)

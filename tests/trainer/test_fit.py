@@ -508,7 +508,7 @@ def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:
         train(Task(CONFIG, store.folder, tmp_path))
 
 
-@pytest.mark.parametrize("command", ["cache", "fit --steps 1", "fit --steps 1 --on-the-fly"])
+@pytest.mark.parametrize("command", ["fit --steps 1", "fit --steps 1 --on-the-fly"])
 def test_one_class_is_refused_before_features_are_made(own: Path, tmp_path: Path, command: str) -> None:
     words = [*command.split(), str(own), "--out", str(tmp_path / "out"), "--exclude-family", "*"]
     result = CliRunner().invoke(cli.app, words)

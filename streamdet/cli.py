@@ -700,7 +700,7 @@ def engine_build(
     """
     from streamdet.commands.engine import run_engine_build
 
-    run_engine_build(model, batch, cache, as_json=as_json)
+    run_engine_build(find_model(model), batch, cache, as_json=as_json)
 
 
 @model_app.command("info")

@@ -48,6 +48,15 @@ class _Held:
     until: float  # monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A status that waits to be told: of when, in seconds of its stream, and the ended voice that is closed first."""
+
+    status: Status
+    at: float
+    after: Voice | None = None
+
+
 @dataclass(slots=True)
 class _Stream:
     """A voice and everything that is kept for it while it is scored."""
@@ -140,7 +149,7 @@ class Pipeline:
         self._turns: Turns[Voice] = Turns()  # only ever touched while holding ``_changed``
         self._voices: dict[str, Voice] = {}
         self._streams: dict[str, _Stream] = {}
-        self._notes: deque[tuple[Status, Voice | None]] = deque()  # with the ended voice that is closed first
+        self._notes: deque[_Note] = deque()
         self._orders: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
 
@@ -173,7 +182,7 @@ class Pipeline:
                 not self._turns
                 and not self._orders
                 and not self._due()
-                and not any(before is None for _, before in list(self._notes))
+                and not any(note.after is None for note in list(self._notes))
             ):
                 self._changed.wait(min(timeout, self._held_for()))
             while (left := self._worth_waiting()) > 0:
@@ -250,9 +259,14 @@ class Pipeline:
         voice = self._voices.get(stream)
         return 0.0 if voice is None else voice.wanting
 
-    def _note(self, note: Status) -> None:
-        voice = self._voices.get(note.stream)
-        self._notes.append((note, voice if voice is not None and voice.ended is not None else None))
+    def _note(self, status: Status) -> None:
+        voice = self._voices.get(status.stream)
+        if voice is None:
+            self._notes.append(_Note(status, 0.0))
+        elif voice.ended is None:
+            self._notes.append(_Note(status, voice.seconds(voice.length)))
+        else:
+            self._notes.append(_Note(status, 0.0, after=voice))
 
     def _push_block(self, block: Block, wait: threading.Event | None) -> None:
         voice = self._voices.get(block.stream)
@@ -354,11 +368,11 @@ class Pipeline:
     def _tell_notes(self) -> None:
         """Tell what waits; what belongs to a stream's next life waits until the one before is closed."""
         for _ in range(len(self._notes)):
-            note, before = self._notes.popleft()
-            if before is not None and self._voices.get(note.stream) is before:
-                self._notes.append((note, before))
+            note = self._notes.popleft()
+            if note.after is not None and self._voices.get(note.status.stream) is note.after:
+                self._notes.append(note)
             else:
-                self._tell(note)
+                self._tell(note.status, note.at)
 
     def _stream(self, voice: Voice) -> _Stream:
         """Find the stream of an open voice; one that is new gets its slot and its judge."""
@@ -562,13 +576,13 @@ class Pipeline:
         stream.held.clear()
         self._holding.pop(stream.voice.name, None)
 
-    def _tell(self, note: Status) -> None:
+    def _tell(self, note: Status, at: float) -> None:
         voice = self._voices.get(note.stream)
         if note.phase == "failed":
             self.totals.open(note.stream).failed = note.reason
             if voice is None:
                 self._let_go(note.stream)
-        self._tell_state(note.stream, voice, note.phase, note.reason, note.detail)
+        self._tell_state(note.stream, at, note.phase, note.reason, note.detail)
         stream = self._streams.get(note.stream)
         if stream is not None and note.phase in SILENCED:
             # No sound means no hop that could clear an alert, and what comes back may be another voice.
@@ -578,12 +592,11 @@ class Pipeline:
     def _tell_state(
         self,
         name: str,
-        voice: Voice | None,
+        at: float,
         phase: StatePhase,
         reason: str,
         detail: dict[str, float | int | str],
     ) -> None:
-        at = 0.0 if voice is None else voice.seconds(voice.length)
         self._emit(State(**self._envelope(name, time.time(), at), phase=phase, reason=reason, detail=detail))
 
     def _end(self, stream: _Stream) -> None:
@@ -608,7 +621,7 @@ class Pipeline:
             "skipped_hops": totals.skipped,
             "unscored_hops": totals.unscored,
         }
-        self._tell_state(voice.name, voice, "ended", voice.ended or "", detail)
+        self._tell_state(voice.name, at, "ended", voice.ended or "", detail)
         self._scorer.close(stream.slot)
         with self._changed:
             del self._streams[voice.name]

@@ -16,7 +16,7 @@ from streamdet.events import StatePhase
 from streamdet.pipeline import Pipeline
 from streamdet.settings.changes import LIVE, Changes, changes, running
 from streamdet.settings.digest import config_digest
-from streamdet.settings.sources import check_names, make_source
+from streamdet.settings.sources import check_names, check_stdin, make_source
 from streamdet.shadow.shadows import Shadows
 from streamdet.sources.base import Source
 
@@ -125,6 +125,7 @@ class Reloader:
         removed = [make_source(section, self._config).name for section in done.removed]
         added = [make_source(section, after, speed=self._origin.speed) for section in done.added]
         self._check_sources(host, removed, added)
+        check_stdin([section.uri for section in after.source])
         # Nothing can be refused from here on.
         if after.shadow.model != self._config.shadow.model and swapped is None:
             host.replace_shadows(shadows)

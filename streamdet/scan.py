@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from streamdet.assembly import judge_maker, load_engine, ring_seconds
-from streamdet.audio.block import Status
+from streamdet.audio.block import Block, Status
 from streamdet.config import Config
 from streamdet.errors import SourceError
 from streamdet.events import Alert, Event, Verdict
+from streamdet.features.logmel import FloatArray
 from streamdet.pipeline import Pipeline
 from streamdet.sources.file import FileSource
 from streamdet.sources.lifecycle import UNLOGGED
@@ -78,24 +79,39 @@ class Scanner:
         )
         self._count = 0
 
-    def scan(self, path: Path, progress: Callable[[float], None] | None = None) -> Result:
-        """Score one file; never raises for a file that cannot be read. ``progress`` hears of seconds scored."""
+    def scan(
+        self,
+        path: Path,
+        progress: Callable[[float], None] | None = None,
+        listen: Callable[[FloatArray], None] | None = None,
+    ) -> Result:
+        """Score one file; never raises for a file that cannot be read.
+
+        ``progress`` hears of seconds scored, ``listen`` hears the samples themselves, mono at the rate of the file.
+        """
         self._count += 1
         name = f"file-{self._count}"
         self._track, self._alerts = [], {}
         error = None
         try:
-            error = self._feed(FileSource(path, speed="max", name=name, log_budget=UNLOGGED), progress)
+            error = self._feed(FileSource(path, speed="max", name=name, log_budget=UNLOGGED), progress, listen)
         except SourceError as problem:
             error = str(problem)
         self._pipeline.finish("end of file")
         return self._result(name, path, error)
 
-    def _feed(self, source: FileSource, progress: Callable[[float], None] | None) -> str | None:
+    def _feed(
+        self,
+        source: FileSource,
+        progress: Callable[[float], None] | None,
+        listen: Callable[[FloatArray], None] | None,
+    ) -> str | None:
         trouble = None
         for item in source.items(threading.Event()):
             if isinstance(item, Status) and item.phase == "degraded":
                 trouble = item.reason
+            if isinstance(item, Block) and listen is not None:
+                listen(item.samples)
             self._pipeline.push(item)
             before = len(self._track)
             self._pipeline.drain()

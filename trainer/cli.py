@@ -42,6 +42,7 @@ from trainer.export import Precision, export_model
 from trainer.models.fused import FusedNet
 from trainer.models.merge import merge as join_networks
 from trainer.models.resnet import CausalResNet, front_end_of
+from trainer.options import Seed
 from trainer.outputs import model_writable, output, picture, reason
 from trainer.place import Amp, Device, Place, choose_device, choose_half, launched
 from trainer.progress import list_skipped, shown, stage
@@ -69,7 +70,6 @@ WithoutFamily = Annotated[
     list[str] | None, typer.Option("--exclude-family", help="Synthesizers to leave out, such as 'cs-*'; repeatable.")
 ]
 WithoutSource = Annotated[list[str] | None, typer.Option("--exclude-source", help="Sources to leave out; repeatable.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another one gives other random draws.")]
 
 
 @app.command()
@@ -100,8 +100,8 @@ def cache(
     `trainer cache corpus/manifest.csv --mels 96 --bands linear --without codec --out cache-lin96`
     """
     chosen = Selection(exclude_families=tuple(exclude_family or ()), exclude_sources=tuple(exclude_source or ()))
-    clips = _chosen(read_manifests(manifests, "train"), chosen)
     steps = _steps(without, WaveAugment.STEPS)
+    clips = _chosen(read_manifests(manifests, "train"), chosen)
     augment = WaveAugment(load_bank(noise, clips), clean=clean, without=steps)
     store = FeatureCache(out, _front_end(out, mels, bands))
     store.made_without(steps)
@@ -117,8 +117,23 @@ def cache(
 def _chosen(clips: list[Clip], selection: Selection) -> list[Clip]:
     """Clips that are not excluded; a pattern that excludes none is said."""
     for pattern in selection.idle(clips):
-        console.print(f"nothing is excluded by '{pattern}': no family or source is called so", highlight=False)
+        said = f"nothing is excluded by '{pattern}': no family or source is called so"
+        console.print(said, highlight=False, markup=False)
     return [c for c in clips if selection.wanted(c)]
+
+
+def _refuse_one_class(clips: list[Clip]) -> None:
+    """Refuse what cannot be trained on before hours go into its features.
+
+    Raises:
+        DataError: the clips are not of both classes.
+    """
+    fakes = sum(c.label for c in clips)
+    if not 0 < fakes < len(clips):
+        raise DataError(
+            f"training needs human and synthetic clips that are not excluded; of {len(clips)} in split train "
+            f"{fakes} are synthetic: give the manifests of both classes"
+        )
 
 
 def _settings(noise: Path | None, seed: int, clean: float = 0.7, seconds: float = 6.0) -> Settings:
@@ -256,6 +271,7 @@ def fit(
         raise typer.BadParameter("--on-the-fly uses no cache; leave --cache out", param_hint="--on-the-fly")
     listed = read_manifests(manifests)
     clips = _chosen([c for c in listed if c.split == "train"], chosen)
+    _refuse_one_class(clips)
     bank = load_bank(noise, clips)
     in_samples = tuple(s for s in left_out if s in WaveAugment.STEPS)
     store: FeatureCache | Fresh
@@ -359,6 +375,7 @@ def _prepare(
         console.print(
             f"{store.folder}: {len(lacking)} of {len(clips)} clips of the manifests are not there; making them",
             highlight=False,
+            markup=False,
         )
     if whole:
         store.made_with(settings)
@@ -382,7 +399,7 @@ def _fill(store: FeatureCache, bank: Bank, clips: list[Clip], variants: int, set
     builder = Builder(store, augment, seconds=float(settings["seconds"]), seed=int(settings["seed"]))
     with store.filled():
         for variant in range(variants):
-            if not store.made(variant).issuperset(c.id for c in clips):
+            if not store.made(variant).keys() >= {c.id for c in clips}:
                 _build(builder, clips, variant)
     list_skipped(builder.report.skipped)
 
@@ -486,6 +503,7 @@ def fuse(
     val = Validation(judges, front_end)
     list_skipped(val.skipped)
     drawn = fusing.draw(store, config)
+    val.compare(store.entries)
     heard = fusing.Pieces(drawn, WaveAugment(bank), front_end, columns=config.columns, seed=seed)
     both = FusedNet(resnet, spectral).to(place.device)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -544,7 +562,7 @@ def calibrate(
     noise: Noise = None,
     copies: Annotated[int, typer.Option(min=0, help="Distorted copies of each clip beside the clip itself.")] = 1,
     per_hour: Annotated[float, typer.Option(help="False alarms allowed per hour of human speech.")] = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Fit Platt scaling and choose the default operating point; both go into the model file.
 
@@ -671,7 +689,7 @@ def baselines(
         Path | None, typer.Option(callback=output, help="JSON file for all figures; a table goes beside it as .md.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All figures as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train and judge three trivial detectors, which any model must be better than by far.
 
@@ -710,7 +728,7 @@ def _score(model: Path, clips: list[Clip]) -> tuple[list[ClipScore], dict[str, s
 def augment_pictures(
     out: Annotated[Path, typer.Argument(callback=picture, help="Picture to write, such as augment.png.")],
     clip: Annotated[Path | None, typer.Option(help="Speech of 5 s or more; default: the bundled demo.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draw what each augmentation step does to a clip; each one's name is what `--without` takes.
 

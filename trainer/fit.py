@@ -309,6 +309,8 @@ class Fit:
         self._refreshed = time.monotonic()
         if self._feed.refresh():
             self._refuse_fewer()
+            if self._validation:
+                self._validation.compare(self._feed.entries)
             self._batches = self._feed.steps(self.step, self.config.workers)
 
     def _refuse_fewer(self) -> None:
@@ -545,7 +547,8 @@ def fit(task: Task, report: Report) -> None:
     are several, so it must be a plain function.
 
     Raises:
-        DataError: the cache, the folder or the device cannot be used as ``task`` says.
+        DataError: the cache, the folder or the device cannot be used as ``task`` says, or equal audio has
+            contradicting labels, be it for training or for validation.
     """
     if launched() and task.config.processes > 1:
         raise DataError("torchrun says how many processes there are; leave the option processes alone")

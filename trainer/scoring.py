@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from streamdet.config import Config
 from streamdet.decide.calibrate import log_odds
 from streamdet.scan import Result, Scanner
+from trainer.data.labels import Labels
 from trainer.data.manifest import Clip
 
 Array = npt.NDArray[np.float64]
@@ -40,14 +42,23 @@ def score_clips(
 
     Raises:
         ModelError: the model file cannot be used.
+        DataError: equal audio has contradicting labels.
     """
-    scanner, scores = Scanner(Config(model=model)), []
+    scanner, scores, labels = Scanner(Config(model=model)), [], Labels()
     for clip in clips:
-        result = scanner.scan(clip.path)
+        result, sound = _heard(scanner, clip.path)
         progress(clip, result.error)
         if result.error is None:
+            labels.check(clip.id, clip.label, sound)
             scores.append(_clip_score(clip, result))
     return scores
+
+
+def _heard(scanner: Scanner, path: Path) -> tuple[Result, str]:
+    """Scan a file; the digest of its samples is made on the way, as a recording may be long."""
+    sound = hashlib.blake2b(digest_size=16)
+    result = scanner.scan(path, listen=lambda samples: sound.update(samples.tobytes()))
+    return result, sound.hexdigest()
 
 
 def _clip_score(clip: Clip, result: Result) -> ClipScore:

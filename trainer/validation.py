@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,9 @@ import torch
 from streamdet.features import FrontEnd, FrontEndConfig
 from trainer.data.audio import read_clips
 from trainer.data.batches import columns_mask
+from trainer.data.cache import Entry
 from trainer.data.errors import DataError
+from trainer.data.labels import Labels, digest
 from trainer.data.manifest import Clip
 from trainer.metrics import auc, eer, mean_group_eer, stratum_weights
 from trainer.models.load import Network
@@ -28,14 +30,17 @@ class Validation:
     ``skipped`` lists what cannot be read, with the reason.
 
     Raises:
-        DataError: what can be read is not of both classes.
+        DataError: what can be read is not of both classes, or equal audio has contradicting labels.
     """
 
     def __init__(self, clips: Sequence[Clip], config: FrontEndConfig, frames: int = 320, limit: int = 40) -> None:
         self.skipped: dict[str, str] = {}
         front_end, most = FrontEnd(config), frames * config.hop
-        read = read_clips(limited(clips, limit), self.skipped, config.rate)
-        heard = [(clip, front_end.whole(samples[:most])) for clip, samples in read]
+        self._sounds = Labels()
+        heard = []
+        for clip, samples in read_clips(limited(clips, limit), self.skipped, config.rate):
+            self._sounds.check(clip.id, clip.label, digest(samples))
+            heard.append((clip, front_end.whole(samples[:most])))
         clips = [clip for clip, _ in heard]
         if len({c.label for c in clips}) < 2:
             raise DataError(
@@ -50,6 +55,15 @@ class Validation:
         self.mask = columns_mask(valid, frames // config.hop_frames, config.hop_frames)
         self.labels = np.array([c.label for c in clips], np.float64)
         self.strata = [c.stratum for c in clips]
+
+    def compare(self, entries: Iterable[Entry]) -> None:
+        """Look for training clips that are the same audio as a clip here.
+
+        Raises:
+            DataError: one has the other label.
+        """
+        for entry in entries:
+            self._sounds.check(entry.clip, entry.label, entry.sound)
 
     def scores(self, network: Network, *, batch: int = 32, place: Place = CPU) -> npt.NDArray[np.float64]:
         """Raw log-odds of every clip, float64."""

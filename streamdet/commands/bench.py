@@ -52,7 +52,8 @@ def measure_engine_and_show(model: Path, name: str, sizes: Sequence[int], *, as_
 
 def _show_engine(report: dict[str, Any], console: Console) -> None:
     model, where = report["model"], report["gpu"] or {"name": report["machine"]["processor"]}
-    console.print(f"{report['engine']} on {where['name']}: {model['name']}, {model['precision']}", highlight=False)
+    about = f"{report['engine']} on {where['name']}: {model['name']}, {model['precision']}"
+    console.print(about, highlight=False, markup=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("streams a call", "ms, median", "ms, 99 %", "streams at real time"):
         table.add_column(title, justify="right")
@@ -110,7 +111,8 @@ def _show(report: dict[str, Any], console: Console) -> None:
     machine, model = report["machine"], report["model"]
     told = ", ".join(machine["instructions"]) or "none of the instructions that speed integers up"
     console.print(f"{machine['processor']} ({told}), load {machine['load'][0]}", highlight=False)
-    console.print(f"model {model['name']}: width {model['width']:g}, {model['precision']}\n", highlight=False)
+    about = f"model {model['name']}: width {model['width']:g}, {model['precision']}\n"
+    console.print(about, highlight=False, markup=False)
     if "results" in report:
         _show_throughput(report, console)
     if "live" in report:
@@ -135,7 +137,7 @@ def _show_throughput(report: dict[str, Any], console: Console) -> None:
     for ratio in report["ratios"]:
         console.print(f"engine {ratio['times']:.1f} times cheaper than {ratio['against']}", highlight=False)
     for reason in report["left_out"]:
-        console.print(f"left out: {reason}", style="yellow", highlight=False)
+        console.print(f"left out: {reason}", style="yellow", highlight=False, markup=False)
 
 
 def _results(report: dict[str, Any]) -> Table:

@@ -7,6 +7,7 @@ import json
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamdet.sources.cards import card_of, read_cards
 from streamdet.sources.explain import Finding, explain
@@ -26,7 +27,7 @@ def run_devices(*, as_json: bool) -> None:
         table.add_column(title)
     for device in found:
         token = next((f"mic:{token}" for token in _tokens(device)), "")
-        table.add_row(*(str(value) for value in dataclasses.astuple(device)), token)
+        table.add_row(*(Text(str(value)) for value in dataclasses.astuple(device)), token)
     Console().print(table if found else "no microphone found; `streamdet devices --explain` looks for the reason")
 
 
@@ -43,8 +44,10 @@ def run_explain(*, as_json: bool) -> int:
 def _show(findings: list[Finding]) -> None:
     table = Table(box=None, show_header=False)
     for finding in findings:
-        do = f"\n[dim]→ {finding.do}[/]" if finding.do else ""
-        table.add_row(SIGNS[finding.result], finding.what, finding.says + do)
+        says = Text(finding.says)
+        if finding.do:
+            says.append(f"\n→ {finding.do}", style="dim")
+        table.add_row(SIGNS[finding.result], Text(finding.what), says)
     Console().print(table)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamdet.engine.choice import choose, find_options
 from streamdet.engine.gpu import find_gpu
@@ -31,9 +32,9 @@ def run_engine_list(model: Path, batch: int, *, as_json: bool) -> None:
     for option in options:
         here = "no" if not option.possible else "yes" if option.ready else "after a build"
         name = f"[bold]{option.name}[/bold] (taken)" if option.name == taken.name else option.name
-        table.add_row(name, here, option.reason)
+        table.add_row(name, here, Text(option.reason))
     console = Console()
-    console.print(f"model {info.name}: width {info.width:g}, {info.precision}", highlight=False)
+    console.print(f"model {info.name}: width {info.width:g}, {info.precision}", highlight=False, markup=False)
     console.print(table)
 
 

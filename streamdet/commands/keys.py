@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamdet.keys import SERVER, KeyRing, load_public, make_keys
 
@@ -40,5 +41,5 @@ def run_list(directory: Path, *, as_json: bool) -> None:
         table.add_column(title, no_wrap=True)
     table.add_row(f"{SERVER} (itself)", server)
     for name, key in clients.items():
-        table.add_row(name, key)
+        table.add_row(Text(name), key)
     Console().print(table)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamdet.engine.modelfile import read_model
 
@@ -23,7 +24,7 @@ def run_model_info(path: Path, *, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False)
     for key, value in values.items():
-        table.add_row(key, _figures(value) if key == "figures" else _words(value))
+        table.add_row(key, Text(_figures(value) if key == "figures" else _words(value)))
     Console().print(table)
 
 

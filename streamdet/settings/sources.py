@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streamdet.config import Config, SourceSection
 from streamdet.errors import ConfigError
 from streamdet.sources.base import Source
+from streamdet.sources.stdin import StdinSource
 from streamdet.sources.uri import from_uri
 from streamdet.sources.zeromq import ZmqSource
 
@@ -29,13 +30,14 @@ def make_sources(settings: Config, uris: Sequence[str] = (), *, speed: str | Non
     """Make the sources of ``uris``, then those of the configuration.
 
     Raises:
-        ConfigError: there is none, or two have the same name; and as :func:`make_source`.
+        ConfigError: there is none, two have the same name, or two are standard input; and as :func:`make_source`.
     """
     sections = [*(SourceSection(uri=uri) for uri in uris), *settings.source]
     made = [make_source(section, settings, speed=speed) for section in sections]
     if not made:
         raise ConfigError("nothing to listen to: give --source, --device, --demo or a --config with [[source]]")
     check_names([source.name for source in made])
+    check_stdin([section.uri for section in sections])
     return made
 
 
@@ -48,3 +50,13 @@ def check_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"two sources are called {', '.join(twice)}: add ?name=... to their URIs")
+
+
+def check_stdin(uris: Iterable[str]) -> None:
+    """Refuse to hear standard input twice: each of the two would get pieces of its sound.
+
+    Raises:
+        ConfigError: two of the URIs mean it.
+    """
+    if sum(uri.partition("?")[0] == StdinSource.uri for uri in uris) > 1:
+        raise ConfigError("standard input can be one source only: leave the other - out")

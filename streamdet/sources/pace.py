@@ -1,8 +1,11 @@
-"""Waiting longer after each failure, and speaking up only so often."""
+"""Waiting longer after each failure, speaking up only so often, and knowing when sound is due."""
 
 from __future__ import annotations
 
 import random
+from typing import Final
+
+REMEMBERED_SECONDS: Final = 5.0  # at least, of how early sound came, and twice that at most
 
 
 class Backoff:
@@ -40,3 +43,25 @@ class Quiet:
             return False
         self._last = now
         return True
+
+
+class Pace:
+    """Tells when sound is due that comes as it is spoken, by the earliest that some came lately.
+
+    However large the pieces are in which it comes, none is due later than it can come: what came late, after a pause or
+    because nobody looked, does not count. What comes faster than it is spoken is due already.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._least = float("inf")  # monotonic time less seconds of sound, at the earliest
+        self._until = 0.0
+
+    def add(self, seconds: float, at: float) -> None:
+        """Note that ``seconds`` of sound in all were there at monotonic time ``at``."""
+        if at > self._until:
+            self._before, self._least, self._until = self._least, float("inf"), at + REMEMBERED_SECONDS
+        self._least = min(self._least, at - seconds)
+
+    def due(self, seconds: float) -> float:
+        """Monotonic time at which so much sound in all will be there at the earliest; :meth:`add` came before."""
+        return min(self._before, self._least) + seconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import struct
+import termios
 from contextlib import suppress
 
 
@@ -12,6 +14,12 @@ def room(descriptor: int) -> int:
         with suppress(OSError):
             return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
     return 0
+
+
+def waiting(descriptor: int) -> int:
+    """Bytes that can be read from a pipe at once."""
+    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
+    return count
 
 
 def widen(descriptor: int, size: int) -> None:

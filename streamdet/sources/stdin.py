@@ -18,14 +18,14 @@ from streamdet.sources import pipe
 from streamdet.sources.address import Address, stream_name
 from streamdet.sources.cleaner import Cleaner
 from streamdet.sources.lifecycle import LifeCycle
+from streamdet.sources.pace import Pace
 
 # s; a writer of single samples shall not make a block of each. A hop is eight blocks of 40 ms, which end where it ends:
 # none waits for them, and they cost half of what blocks of 20 ms do.
 SHORTEST_BLOCK: Final = 0.04
 LONGEST_BLOCK: Final = 1.0
 POLL_SECONDS: Final = 0.25
-EARLY_SECONDS: Final = 0.02  # before a hop's end; from then on sound is read as it comes
-AHEAD_SECONDS: Final = 0.1  # of the clock, with one piece: who writes faster than sound is spoken is not held up
+EARLY_SECONDS: Final = 0.02  # before a hop's end may come; from then on sound is read as it comes
 # A writer that stops for so long has stopped: an alert may not outlast it. A shorter pause, such as that of a program
 # which waits for its own input, changes nothing, since no sound is lost in it.
 STALL_SECONDS: Final = 10.0
@@ -85,6 +85,8 @@ class StdinSource:
 
     def items(self, stop: threading.Event) -> Iterator[Item]:
         """Yield what is written until the writer closes; see :class:`streamdet.sources.base.Source`."""
+        if self._descriptor is None and sys.stdin is None:
+            raise SourceError("standard input is closed; pipe raw PCM into it, such as: arecord -t raw ... | ...")
         descriptor = sys.stdin.fileno() if self._descriptor is None else self._descriptor
         if os.isatty(descriptor):
             raise SourceError("standard input is a terminal; pipe raw PCM into it, such as: arecord -t raw ... | ...")
@@ -98,9 +100,12 @@ class StdinSource:
         """Yield blocks of whole frames; return how many bytes of a broken one are left."""
         frame = sample_bytes(self._format) * self._channels
         grid = max(1, int(SHORTEST_BLOCK * self._rate)) * frame
-        held, taken = bytearray(), 0
+        second = frame * self._rate  # of sound, in bytes
+        held, taken, pace = bytearray(), 0, Pace()
         for data in _reads(descriptor, int(LONGEST_BLOCK * self._rate) * frame, stop):
             held += data
+            if data:
+                pace.add((taken + len(held)) / second, time.monotonic())
             whole = (taken + len(held)) // grid * grid - taken if data else len(held) - len(held) % frame
             if whole <= 0:
                 yield from heard.nothing(time.monotonic())
@@ -109,17 +114,10 @@ class StdinSource:
             samples = decode_pcm(bytes(held[:whole]), pcm_format=self._format, channels=self._channels)
             del held[:whole]
             yield from heard.take(samples, self._rate)
-            self._nap(heard, len(held) / (frame * self._rate), pipe.room(descriptor) / 2 / (frame * self._rate), stop)
+            due = pace.due(taken / second + self._wanted) - EARLY_SECONDS
+            _nap(descriptor, min(due - time.monotonic(), pipe.room(descriptor) / 2 / second))
+            self._wanted = 0.0
         return len(held)
-
-    def _nap(self, heard: _Hearing, held: float, room: float, stop: threading.Event) -> None:
-        """Leave sound in the pipe until a hop is nearly complete, or ``room`` seconds are in it.
-
-        Never where whoever writes is faster than the clock; ``held`` is what was read already, in seconds.
-        """
-        wanted, self._wanted = self._wanted, 0.0
-        if (left := min(wanted - held - EARLY_SECONDS, room)) > 0 and heard.ahead <= AHEAD_SECONDS:
-            stop.wait(left)
 
 
 class _Hearing:
@@ -131,7 +129,6 @@ class _Hearing:
         self._cleaner = Cleaner()
         self._samples = 0
         self._last = time.monotonic()
-        self.ahead = 0.0  # seconds by which the last piece was longer than it took to come
 
     def counters(self) -> dict[str, float]:
         """Count what happened."""
@@ -142,9 +139,7 @@ class _Hearing:
         if self.life.phase in ("connecting", "recovering"):
             yield self.life.move("live", "hearing standard input", {"rate": rate})
         mono = to_mono(self._cleaner.take(samples), channel=self._channel)
-        now = time.monotonic()
-        self.ahead = len(mono) / rate - (now - self._last)
-        self._samples, self._last = self._samples + len(mono), now
+        self._samples, self._last = self._samples + len(mono), time.monotonic()
         yield from self._cleaner.report(self.life)
         yield Block(self.life.stream, mono, rate)
 
@@ -158,6 +153,14 @@ class _Hearing:
         if self._cleaner.bad_samples:
             yield self._cleaner.summary(self.life)
         yield self.life.end(reason)
+
+
+def _nap(descriptor: int, seconds: float) -> None:
+    """Leave a pipe alone until its writer closes or ``seconds`` have passed; not where something is in it already."""
+    if seconds > 0 and not pipe.waiting(descriptor):
+        closed = select.poll()
+        closed.register(descriptor, 0)  # what is written wakes nobody
+        closed.poll(1e3 * min(seconds, POLL_SECONDS))
 
 
 def _reads(descriptor: int, size: int, stop: threading.Event) -> Iterator[bytes]:

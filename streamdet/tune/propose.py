@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -88,7 +89,7 @@ def propose(tracks: Sequence[Track], present: AlarmConfig, per_hour: float) -> P
         needed = upper_bound(0, CONFIDENCE) / per_hour
         raise ConfigError(
             f"{hours:.2g} h of audio are too little to promise {rate_text(per_hour)}: even no alarm at all only shows"
-            f" that there are at most {rate_text(upper_bound(0) / hours)}. Give {needed:.0f} h (streams add up),"
+            f" that there are at most {rate_text(upper_bound(0) / hours)}. Give {_hours(needed)} (streams add up),"
             " or allow more false alarms"
         )
     seconds = sorted({present.min_seconds, *HELD})
@@ -130,3 +131,8 @@ def histogram(tracks: Sequence[Track], width: int = 40) -> list[str]:
         f"{low:>4.0%} to {high:>4.0%} {'█' * round(width * float(np.log1p(count) / full)):<{width}} {count:>9,}"
         for low, high, count in zip(names, names[1:], counts.tolist(), strict=False)
     ]
+
+
+def _hours(needed: float) -> str:
+    """Round up, to whole hours or below one to whole minutes, so that what is asked for is enough."""
+    return f"{math.ceil(needed)} h" if needed > 1 else f"{math.ceil(60 * needed)} min"

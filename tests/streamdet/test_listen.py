@@ -147,6 +147,8 @@ def test_several_sources_from_a_configuration(run: Run, endpoint: str, tmp_path:
         (["listen", "--demo", "--raise", "0.2", "--clear", "0.6"], 2, "raise"),
         (["listen", "-s", "gopher://x"], 3, "gopher"),
         (["listen", "-s", "file:a.wav", "-s", "file:b/a.wav"], 2, "two sources are called a"),
+        (["listen", "-s", "-", "-s", "-?name=b"], 2, "standard input can be one source only"),
+        (["engine", "build", "--model", "edge"], 5, "the model is int8"),
         (["listen", "--config", "/nonexistent.toml"], 2, "cannot read configuration"),
         (["listen", "--demo", "--model", "/nonexistent.onnx"], 4, "cannot read the model"),
     ],

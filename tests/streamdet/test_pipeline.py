@@ -51,6 +51,17 @@ def run(pipeline: Pipeline, streams: dict[str, Iterable[Block]]) -> None:
     pipeline.drain()
 
 
+def test_a_state_is_of_the_time_when_it_came_about_however_late_it_is_told(speech: np.ndarray) -> None:
+    events: list[Event] = []
+    pipeline = make_pipeline(events)
+    pipeline.push(Status("a", "live", "hearing it"))
+    pipeline.push(Block("a", speech[:16_000], 16_000))
+    pipeline.push(Status("a", "degraded", "some of it was lost"))
+    pipeline.push(Block("a", speech[16_000:32_000], 16_000))
+    pipeline.drain()
+    assert [event.media_time for event in events if isinstance(event, State)] == [0.0, 1.0]
+
+
 def test_streams_do_not_touch_each_other(speech: np.ndarray) -> None:
     together: list[Event] = []
     parts = {f"s{i}": speech[i * 40_000 : i * 40_000 + 80_000] for i in range(4)}

@@ -130,6 +130,9 @@ def test_a_running_process_takes_over_what_changed(
     assert refused["phase"] == "degraded"
     assert "windows.shorter" in refused["reason"]
     assert refused["detail"]["config"] == told["detail"]["config"]
+    path.write_text(text + "".join(f'[[source]]\nuri = "-"\nname = "{name}"\n' for name in ("a", "b")))
+    process.send_signal(signal.SIGHUP)
+    assert "standard input can be one source only" in tail.wait(reloads(3, tail))["reason"]
     seen = tail.events[-1]["seq"]
     tail.wait(lambda event: event["stream"] == "kept" and event["type"] == "score" and event["seq"] > seen)
 

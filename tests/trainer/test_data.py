@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from streamdet.features import FrontEnd, FrontEndConfig
 from tests.trainer import corpus
+from trainer.audit.features import decode
 from trainer.augment import Bank, WaveAugment
 from trainer.cli import app
 from trainer.data.audio import read_audio
@@ -17,6 +20,7 @@ from trainer.data.batches import SILENCE, Cropper, columns_mask, stack
 from trainer.data.build import Builder, load_bank, variant_rng
 from trainer.data.cache import Entry, FeatureCache
 from trainer.data.errors import DataError
+from trainer.data.feed import named
 from trainer.data.manifest import read_manifest, read_manifests
 from trainer.data.sampler import BalancedSampler, representative, weights
 from trainer.shape import FrameAugment
@@ -118,9 +122,21 @@ def test_unreadable_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.flac").write_bytes(b"fLaC but not really")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
-    for name, reason in (("broken.flac", "broken.flac"), ("empty.wav", "no samples"), ("nan.wav", "not finite")):
-        with pytest.raises(DataError, match=reason):
-            read_audio(tmp_path / name)
+    absurd = np.zeros((100, 2))
+    absurd[50] = 1e30, -1e30  # they cancel out in the mean
+    soundfile.write(tmp_path / "absurd.wav", absurd, 16_000, subtype="FLOAT")
+    reasons = {
+        "broken.flac": "broken.flac",
+        "empty.wav": "no samples",
+        "nan.wav": "not finite",
+        "absurd.wav": "far out",
+    }
+    for name, reason in reasons.items():
+        for read in (read_audio, decode):
+            with pytest.raises(DataError, match=reason):
+                read(tmp_path / name)
+    soundfile.write(tmp_path / "integers.wav", np.full(100, 32_767.0), 16_000, subtype="FLOAT")
+    assert len(read_audio(tmp_path / "integers.wav")) == 100
 
 
 def test_cache_gives_back_the_front_ends_features_in_half_precision(manifest: Path, tmp_path: Path) -> None:
@@ -173,6 +189,36 @@ def test_equal_audio_with_contradicting_labels_is_an_error(manifest: Path, tmp_p
     fake.path.write_bytes(real.path.read_bytes())
     with pytest.raises(DataError, match="same audio with contradicting labels"):
         Builder(FeatureCache(tmp_path / "cache"), None).variant(clips, 0)
+
+
+def test_cached_audio_with_contradicting_labels_is_an_error_too(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    cache = FeatureCache(tmp_path / "cache")
+    Builder(cache, None).variant(clips, 0)
+    again = replace(clips[0], id="again", label=1 - clips[0].label)
+    for _ in range(2):  # repeating what was refused is refused again
+        with pytest.raises(DataError, match=f"again and {clips[0].id} are the same audio"):
+            Builder(cache, None).variant([*clips, again], 0)
+    Builder(cache, None).variant([again, *clips[1:]], 0)  # a clip that the manifests no longer name contradicts none
+    with pytest.raises(DataError, match="same audio with contradicting labels"):
+        Builder(cache, None).variant([*clips, again], 0)
+    cache.refresh()
+    with pytest.raises(DataError, match="same audio with contradicting labels"):
+        named(cache, {c.id: c for c in [*clips, again]})
+
+
+def test_a_cache_without_digests_of_its_audio_is_still_read(manifest: Path, tmp_path: Path) -> None:
+    clips = read_manifest(manifest, "train")
+    cache = FeatureCache(tmp_path / "cache")
+    Builder(cache, None).variant(clips, 0)
+    for path in cache.folder.glob("*.json"):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps([{k: v for k, v in row.items() if k != "sound"} for row in rows]), encoding="utf-8")
+    builder = Builder(cache, None)
+    builder.variant(clips, 0)
+    assert builder.report.written == 0
+    assert cache.refresh() == len(clips)
+    assert len(named(cache, {c.id: c for c in clips})) == len(clips)
 
 
 def test_cache_of_another_front_end_is_refused(tmp_path: Path) -> None:

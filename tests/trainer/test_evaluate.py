@@ -21,7 +21,7 @@ from trainer import cli
 from trainer.augment import Bank, WaveAugment
 from trainer.calibrate import augmented, calibrate, carried, operating_point, platt, raised, stream_figures
 from trainer.data.errors import DataError
-from trainer.data.manifest import Clip
+from trainer.data.manifest import Clip, read_manifest
 from trainer.evaluate import evaluate, worst
 from trainer.export import ExportReport
 from trainer.metrics import cllr
@@ -198,6 +198,21 @@ def test_unreadable_clips_are_reported_and_left_out(exported: dict[str, ExportRe
     assert score_clips(exported["int8"].path, clips, lambda clip, error: said.update({clip.id: error})) == []
     assert said["a"] is not None
     assert str(tmp_path / "a.wav") in said["a"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_equal_audio_with_contradicting_labels_is_not_judged_on(
+    exported: dict[str, ExportReport], tmp_path: Path, command: str
+) -> None:
+    manifest, model = corpus.make(tmp_path / "corpus", 4), tmp_path / "model.onnx"
+    model.write_bytes(exported["int8"].path.read_bytes())
+    real, fake = (next(c for c in read_manifest(manifest, "val") if c.label == label) for label in (0, 1))
+    samples, rate = soundfile.read(real.path, dtype="int16")
+    soundfile.write(fake.path, samples, rate, format="WAV")
+    result = RUNNER.invoke(cli.app, [command, str(model), str(manifest), "--split", "val"])
+    assert isinstance(result.exception, DataError)
+    assert f"{fake.id} and {real.id} are the same audio" in str(result.exception)
+    assert model.read_bytes() == exported["int8"].path.read_bytes()
 
 
 def test_skipped_files_are_counted_on_the_page_and_in_json_but_not_stored(

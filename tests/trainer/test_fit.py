@@ -610,6 +610,15 @@ def test_cache_of_one_class_is_refused(manifest: Path, tmp_path: Path) -> None:
         train(Task(CONFIG, store.folder, tmp_path))
 
 
+@pytest.mark.parametrize("command", ["fit --steps 1", "fit --steps 1 --on-the-fly"])
+def test_one_class_is_refused_before_features_are_made(own: Path, tmp_path: Path, command: str) -> None:
+    words = [*command.split(), str(own), "--out", str(tmp_path / "out"), "--exclude-family", "*"]
+    result = CliRunner().invoke(cli.app, words)
+    assert isinstance(result.exception, DataError)
+    assert "training needs human and synthetic clips" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_schedule_rises_then_falls_to_nearly_nothing() -> None:
     values = [schedule(share) for share in np.linspace(0.0, 1.0, 101)]
     assert max(values) == pytest.approx(1.0, abs=0.02)
@@ -655,6 +664,24 @@ def test_validation_skips_what_cannot_be_read(
     states = train(Task(replace(CONFIG, steps=1, evaluate_steps=1), cache, tmp_path / "run", clips))
     assert "auc" in states[-1].val
     assert f"skipped {clips[0].id}: " in capsys.readouterr().err
+
+
+def test_contradicting_labels_are_found_in_validation_and_between_the_splits(
+    own: Path, cache: Path, tmp_path: Path
+) -> None:
+    train_clips, val = (read_manifest(own, split) for split in ("train", "val"))
+    contrary = {label: next(c for c in val if c.label == label) for label in (0, 1)}
+    again = replace(contrary[0], id="again", label=1)
+    with pytest.raises(DataError, match=f"again and {contrary[0].id} are the same audio"):
+        train(Task(CONFIG, cache, tmp_path / "run", [*val, again]))
+    fresh = Fresh([*train_clips, replace(contrary[1], id="other", label=0)], None, FeatureCache(cache).config)
+    fresh.check()
+    store = FeatureCache(tmp_path / "cache")
+    Builder(store, None).variant(list(fresh.clips.values()), 0)
+    for features in (fresh, store.folder):
+        with pytest.raises(DataError, match=f"other and {contrary[1].id} are the same audio"):
+            train(Task(CONFIG, features, tmp_path / "run", val, clips=list(fresh.clips.values())))
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def test_validation_of_one_class_is_refused_before_any_step(own: Path, cache: Path, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: 
         ("baselines", "m.csv", "--out"),
         ("stream-eval", "m.onnx", "m.csv", "--out"),
         ("audit", "m.csv", "--out"),
+        ("manifest", "m.csv", "--out"),
+        ("data", "teach", "m.csv", "--out"),
     ],
 )
 def test_commands_look_at_their_outputs_first(command: tuple[str, ...], tmp_path: Path) -> None:
@@ -81,6 +83,7 @@ def test_what_fails_while_writing_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest, out = corpus.make(tmp_path / "corpus", 2), tmp_path / "[none]" / "m.csv"
+    monkeypatch.setattr("trainer.outputs.writable", lambda _: None)  # as if the folder went after that look
     monkeypatch.setattr("sys.argv", ["trainer", "manifest", str(manifest), "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from trainer.data.audio import refuse_no_sound
 from trainer.data.errors import DataError
 
 Array = npt.NDArray[np.float64]
@@ -39,19 +41,16 @@ def decode(path: Path) -> tuple[Array, int, str]:
     """Read samples as they are in the file (mono, not resampled), its sample rate, and its format.
 
     Raises:
-        DataError: the file cannot be decoded, is empty, or holds values that are not finite.
+        DataError: the file cannot be decoded, is empty, or holds values that are no sound.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             kind = f"{file.format}/{file.subtype}"
-            samples, rate = file.read(dtype="float64", always_2d=True).mean(axis=1), int(file.samplerate)
+            samples, rate = file.read(dtype="float64", always_2d=True), int(file.samplerate)
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{path}: {error}") from error
-    if not len(samples):
-        raise DataError(f"{path}: no samples")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path}: samples that are not finite")
-    return samples, rate, kind
+    refuse_no_sound(path, samples)
+    return samples.mean(axis=1), rate, kind
 
 
 def measure(samples: Array, rate: int) -> dict[str, float]:

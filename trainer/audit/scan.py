@@ -10,8 +10,8 @@ import numpy as np
 from trainer.audit.features import Array, decode, measure, table
 from trainer.audit.fingerprint import Words, fingerprint
 from trainer.data.errors import DataError
+from trainer.data.labels import digest
 from trainer.data.manifest import Clip
-from trainer.data.readers.check import digest
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from trainer.augment import Bank, WaveAugment
 from trainer.data.audio import read_audio
 from trainer.data.cache import FeatureCache
 from trainer.data.errors import DataError
+from trainer.data.labels import Labels, digest
 from trainer.data.manifest import Clip, table
 
 SHARD = 200  # clips
@@ -82,8 +83,14 @@ class Builder:
         self._labels = Labels()
 
     def variant(self, clips: Sequence[Clip], number: int, progress: Callable[[int], None] = lambda _: None) -> None:
-        """Make variant ``number`` of those ``clips`` that lack it; ``progress`` is told how many clips are done."""
+        """Make variant ``number`` of those ``clips`` that lack it; ``progress`` is told how many clips are done.
+
+        Raises:
+            DataError: equal audio has contradicting labels, be it cached or new.
+        """
         made = self.cache.made(number)
+        for clip in clips:
+            self._labels.check(clip.id, clip.label, made.get(clip.id, ""))
         progress(len([c for c in clips if c.id in made]))
         for part in _shards([c for c in clips if c.id not in made], number):
             self._shard(part, number)
@@ -94,42 +101,26 @@ class Builder:
         return self._features(clip, 0) is not None
 
     def _shard(self, clips: Sequence[Clip], number: int) -> None:
-        made = [(clip, frames) for clip in clips if (frames := self._features(clip, number)) is not None]
+        made = [(clip, *heard) for clip in clips if (heard := self._features(clip, number)) is not None]
         if made:
-            self.cache.write(number, [c for c, _ in made], [f for _, f in made])
+            self.cache.write(number, [c for c, _, _ in made], [f for _, f, _ in made], [s for _, _, s in made])
             self.report.written += len(made)
 
-    def _features(self, clip: Clip, number: int) -> FloatArray | None:
+    def _features(self, clip: Clip, number: int) -> tuple[FloatArray, str] | None:
+        """Give the frames of a variant and the digest of the clip's samples."""
         try:
             samples = read_audio(clip.path, self.cache.config.rate)
         except DataError as error:
             self.report.skipped[clip.id] = str(error)
             return None
-        self._labels.check(clip, samples)
+        sound = digest(samples)
+        self._labels.check(clip.id, clip.label, sound)
         piece = piece_of(samples, self._samples, self._augment, variant_rng(self._seed, clip.id, number))
         frames, _ = self._logmel(piece[None, :], self._logmel.start())
         if len(frames[0]) < self.cache.config.hop_frames:
             self.report.skipped[clip.id] = f"{clip.path}: shorter than one hop"
             return None
-        return np.asarray(frames[0])
-
-
-class Labels:
-    """Remembers what was heard, to find equal audio with contradicting labels."""
-
-    def __init__(self) -> None:
-        self._digests: dict[str, tuple[str, int]] = {}
-
-    def check(self, clip: Clip, samples: FloatArray) -> None:
-        """Take the samples of one clip.
-
-        Raises:
-            DataError: the same audio was there before under the other label.
-        """
-        digest = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
-        other, label = self._digests.setdefault(digest, (clip.id, clip.label))
-        if label != clip.label:
-            raise DataError(f"{clip.id} and {other} are the same audio with contradicting labels; remove one")
+        return np.asarray(frames[0]), sound
 
 
 def piece_of(samples: FloatArray, longest: int, augment: WaveAugment | None, rng: np.random.Generator) -> FloatArray:
@@ -141,8 +132,8 @@ def piece_of(samples: FloatArray, longest: int, augment: WaveAugment | None, rng
 
 def variant_rng(seed: int, clip: str, number: int) -> np.random.Generator:
     """Random numbers that depend on seed, clip and variant only: not on label, order or worker."""
-    digest = hashlib.blake2b(clip.encode(), digest_size=8).digest()
-    return np.random.default_rng((seed, int.from_bytes(digest, "little"), number))
+    key = hashlib.blake2b(clip.encode(), digest_size=8).digest()
+    return np.random.default_rng((seed, int.from_bytes(key, "little"), number))
 
 
 def _shards(clips: Sequence[Clip], number: int) -> list[list[Clip]]:

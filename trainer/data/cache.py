@@ -33,7 +33,10 @@ FIELDS = ("id", "label", "family", "source", "group", "parent")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one variant of a clip lies; ``frames`` is a view of the mapped file, float16 ``[frames, mels]``."""
+    """Where one variant of a clip lies; ``frames`` is a view of the mapped file, float16 ``[frames, mels]``.
+
+    ``sound`` is the digest of the whole clip's samples; empty where the shard is older than those.
+    """
 
     clip: str
     label: int
@@ -41,6 +44,7 @@ class Entry:
     source: str
     parent: str
     frames: HalfArray
+    sound: str = ""
 
 
 class FeatureCache:
@@ -132,18 +136,22 @@ class FeatureCache:
         yield
         note.unlink(missing_ok=True)
 
-    def made(self, variant: int) -> set[str]:
-        """Ids of the clips of which ``variant`` is stored."""
+    def made(self, variant: int) -> dict[str, str]:
+        """Ids of the clips of which ``variant`` is stored, with the digests of their sound, see :class:`Entry`."""
         shards = self.folder.glob(f"v{variant:03d}-*.json")
-        return {row["id"] for shard in shards for row in json.loads(shard.read_text(encoding="utf-8"))}
+        rows = (row for shard in shards for row in json.loads(shard.read_text(encoding="utf-8")))
+        return {row["id"]: row.get("sound", "") for row in rows}
 
-    def write(self, variant: int, clips: Sequence[Clip], features: Sequence[FloatArray]) -> None:
-        """Store one shard: ``features`` are log-mel frames, float32 ``[frames, mels]``, one array a clip."""
+    def write(self, variant: int, clips: Sequence[Clip], features: Sequence[FloatArray], sounds: Sequence[str]) -> None:
+        """Store one shard: ``features`` are log-mel frames, float32 ``[frames, mels]``, one array a clip.
+
+        ``sounds`` are digests of the clips' samples, by which a later build knows equal audio without reading it.
+        """
         name = f"v{variant:03d}-{_digest(clips)}"
         joined = np.concatenate([f.astype(np.float16) for f in features], axis=0)
         rows = [
-            {**{key: getattr(clip, key) for key in FIELDS}, "frames": len(f)}
-            for clip, f in zip(clips, features, strict=True)
+            {**{key: getattr(clip, key) for key in FIELDS}, "frames": len(f), "sound": sound}
+            for clip, f, sound in zip(clips, features, sounds, strict=True)
         ]
         _replace(self.folder / f"{name}.npy", lambda path: _save(path, joined))
         _replace(self.folder / f"{name}.json", lambda path: path.write_text(json.dumps(rows), encoding="utf-8"))
@@ -181,7 +189,7 @@ class FeatureCache:
 
 def _entry(row: dict[str, Any], frames: HalfArray) -> Entry:
     clip = Clip(row["id"], Path(), row["label"], family=row["family"], source=row["source"])
-    return Entry(clip.id, clip.label, clip.stratum, clip.source, row["parent"], frames)
+    return Entry(clip.id, clip.label, clip.stratum, clip.source, row["parent"], frames, row.get("sound", ""))
 
 
 def _save(path: Path, data: HalfArray) -> None:

@@ -17,6 +17,7 @@ from trainer import outputs
 from trainer.data.errors import DataError
 from trainer.data.manifest import TEXTS, Clip, read_manifests
 from trainer.data.readers import Dataset, Options, open_dataset
+from trainer.options import Seed
 from trainer.progress import stage
 
 console = Console(stderr=True)
@@ -43,7 +44,7 @@ def audit(
     ] = None,
     out: Annotated[Path | None, typer.Option(callback=outputs.output, help="File for the report in words.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All findings as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Say how much of a data set can be told apart without listening, and what leaks between its splits.
 
@@ -67,6 +68,9 @@ def audit(
     found.skipped |= missing
     if picture is not None and found.shortcuts is not None:
         draw(found, scanned.features, np.array([c.label for c in scanned.clips], float), picture)
+    elif picture is not None:
+        why = "it shows what tells the classes apart, for which each needs two groups of clips or more"
+        console.print(f"{picture}: not drawn; {why}", highlight=False, markup=False)
     if out is not None:
         out.write_text(text(found) + "\n", encoding="utf-8")
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else text(found))
@@ -76,7 +80,7 @@ def audit(
 
 def manifest(
     places: Places,
-    out: Annotated[Path, typer.Option(help="Manifest to write.")],
+    out: Annotated[Path, typer.Option(callback=outputs.output, help="Manifest to write.")],
     label: Labels = None,
     group: Group = "",
     split: Split = None,
@@ -106,15 +110,15 @@ def manifest(
         clips, skipped = checked.good, skipped | checked.skipped
     _write(out, clips, {name: columns for d in data for name, columns in d.columns.items()})
     for name, why in skipped.items():
-        console.print(f"skipped {name}: {why}", highlight=False)
+        console.print(f"skipped {name}: {why}", highlight=False, markup=False)
     counts = Counter((c.split, "fake" if c.label else "real") for c in clips)
     listed = ", ".join(f"{split} {kind} {n}" for (split, kind), n in sorted(counts.items()))
-    console.print(f"{out}: {len(clips)} clips ({listed}); {len(skipped)} skipped", highlight=False)
+    console.print(f"{out}: {len(clips)} clips ({listed}); {len(skipped)} skipped", highlight=False, markup=False)
 
 
 def teach(
     manifests: Annotated[list[Path], typer.Argument(help="Manifests; their training clips are described.")],
-    out: Annotated[Path, typer.Option(help="File for what the teacher says (NPZ).")],
+    out: Annotated[Path, typer.Option(callback=outputs.output, help="File for what the teacher says (NPZ).")],
 ) -> None:
     """Ask a teacher what it hears in each training clip, for `trainer fit --teacher`.
 

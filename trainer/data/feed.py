@@ -14,6 +14,7 @@ from trainer.data.batches import Batch, Cropper
 from trainer.data.cache import Entry, FeatureCache
 from trainer.data.errors import DataError
 from trainer.data.fresh import Fresh
+from trainer.data.labels import Labels
 from trainer.data.manifest import Clip
 from trainer.data.sampler import BalancedSampler
 from trainer.teacher import Targets
@@ -54,7 +55,7 @@ def named(cache: FeatureCache | Fresh, clips: Mapping[str, Clip]) -> list[Entry]
     """Entries of those ``clips`` (by id) that manifests name, described as the manifests describe them.
 
     Raises:
-        DataError: a cached label contradicts the manifests.
+        DataError: a cached label contradicts the manifests, or equal audio has contradicting labels.
     """
     entries = [e for e in cache.entries if e.clip in clips]
     wrong = sorted({e.clip for e in entries if e.label != clips[e.clip].label})
@@ -64,6 +65,9 @@ def named(cache: FeatureCache | Fresh, clips: Mapping[str, Clip]) -> list[Entry]
             f"{cache.folder}: {wrong[0]} was cached as {words[0]}, the manifests say {words[1]} ({len(wrong)} such "
             "clips); mend the manifests, or make another cache"
         )
+    labels = Labels()
+    for entry in entries:
+        labels.check(entry.clip, entry.label, entry.sound)
     return [_described(e, clips[e.clip]) for e in entries]
 
 
@@ -104,7 +108,7 @@ class Feed(Dataset[Batch]):
 
         Raises:
             DataError: what is there and not excluded holds one class only, or nothing; a label contradicts the
-                manifests.
+                manifests, or that of equal audio.
         """
         gained = self.cache.refresh()
         if not gained and self._sampler is not None:

@@ -10,8 +10,9 @@ import numpy as np
 from streamdet.features import FrontEndConfig, LogMel
 from trainer.augment import WaveAugment
 from trainer.data.audio import read_audio, read_clips
-from trainer.data.build import Labels, piece_of
+from trainer.data.build import piece_of
 from trainer.data.cache import Entry, HalfArray
+from trainer.data.labels import Labels, digest
 from trainer.data.manifest import Clip
 
 Rng = np.random.Generator
@@ -40,6 +41,7 @@ class Fresh:
         self._augment = augment
         self._samples = int(seconds * config.rate)
         self._logmel = LogMel(config)
+        self._sounds: dict[str, str] = {}
 
     def check(self, progress: Callable[[], None] = lambda: None) -> None:
         """Hear every recording once: what cannot be read is noted in ``skipped`` and never drawn.
@@ -49,7 +51,8 @@ class Fresh:
         """
         labels = Labels()
         for clip, samples in read_clips(self._told(progress), self.skipped, self.config.rate):
-            labels.check(clip, samples)
+            self._sounds[clip.id] = digest(samples)
+            labels.check(clip.id, clip.label, self._sounds[clip.id])
         self.clips = {name: clip for name, clip in self.clips.items() if name not in self.skipped}
 
     def _told(self, progress: Callable[[], None]) -> Iterator[Clip]:
@@ -62,7 +65,10 @@ class Fresh:
         if self.entries:
             return 0
         nothing = np.empty((0, self.config.mels), np.float16)
-        self.entries = [Entry(c.id, c.label, c.stratum, c.source, c.parent, nothing) for c in self.clips.values()]
+        self.entries = [
+            Entry(c.id, c.label, c.stratum, c.source, c.parent, nothing, self._sounds.get(c.id, ""))
+            for c in self.clips.values()
+        ]
         return len(self.entries)
 
     def drawn(self, entries: Sequence[Entry], rng: Rng) -> list[Entry]:

@@ -30,7 +30,7 @@ def sound(turn: Turn, packages: Packages, *, fargan: Path | None = None) -> Floa
         return recording(turn, packages)
     if turn.engine == "fargan":
         if fargan is None:
-            raise ValueError(f"turn {turn.name} needs --fargan, the fargan_demo program of Opus 1.5 or newer")
+            raise ValueError(f"turn {turn.name} needs --fargan, the fargan_demo program of Opus 1.6 or newer")
         return _fargan(recording(turn, packages), fargan)
     if turn.engine not in SPEAKERS:
         raise ValueError(f"turn {turn.name} names an unknown engine, {turn.engine}")

@@ -30,7 +30,7 @@ def stream_eval(
     mixed: Annotated[float, typer.Option(min=0.05, help="Hours of streams with synthetic turns.")] = 1.5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise and impulse responses, see NAME.csv.")] = None,
     clean: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of streams with an undistorted channel.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Draws turns, gaps and channels.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws turns, gaps and channels.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps what the network said of each stream.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     out: Annotated[

@@ -76,6 +76,8 @@ def test_the_proposal_keeps_the_rate_that_was_wanted() -> None:
 def test_too_little_audio_is_refused_with_what_would_do() -> None:
     with pytest.raises(ConfigError, match=r"0\.89 h of audio are too little to promise 1 a day.*Give 72 h"):
         propose([track(wandering(10_000, 0))], AlarmConfig(), parse_rate("1/day"))
+    with pytest.raises(ConfigError, match="Give 9 min"):
+        propose([track(wandering(1_000, 0))], AlarmConfig(), parse_rate("20/hour"))
 
 
 @pytest.mark.parametrize("text", ["often", "0/day", "1/year", "-1/day"])

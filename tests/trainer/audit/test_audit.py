@@ -18,6 +18,7 @@ from trainer.audit.leakage import leakage
 from trainer.audit.report import Audit, verdict
 from trainer.audit.shortcuts import group_column, shortcuts, steps
 from trainer.cli import app
+from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
 from trainer.data.manifest import Clip, read_manifest
 
@@ -242,6 +243,15 @@ class TestCommands:
         assert "Too few clips to tell whether there are shortcuts: 3 human and 3 synthetic; 10 of each" in result.stdout
         assert "gives the classes away" not in result.stdout
 
+    def test_a_picture_that_cannot_be_drawn_is_said(self, tmp_path: Path) -> None:
+        for number in range(4):
+            samples.audio(tmp_path / "set" / "real" / f"{number}.wav")
+        picture = tmp_path / "x.png"
+        words = ["audit", f"folder:{tmp_path / 'set'}", "--no-near", "--picture", str(picture)]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert "x.png: not drawn; it shows what tells the classes apart" in " ".join(result.stderr.split())
+        assert not picture.exists()
+
     def test_a_label_that_no_clip_has_is_said(self, manifest: Path, tmp_path: Path) -> None:
         words = ["manifest", str(manifest), "--out", str(tmp_path / "o.csv"), "--no-check"]
         result = CliRunner().invoke(app, [*words, "--label", "reel=fake", "--label", "Real=fake"])
@@ -249,6 +259,40 @@ class TestCommands:
         said = " ".join(result.output.split())
         assert "--label reel: no clip is labelled so; there are fake, real" in said
         assert "--label Real" not in said
+
+    def test_names_in_brackets_are_said_as_they_are(self, tmp_path: Path) -> None:
+        for name in ("real/Talk [dQw4w9].wav", "fake/[bold]/[x].wav", "fake/a[/y].wav"):
+            samples.audio(tmp_path / "set [1]" / name)
+        (tmp_path / "set [1]" / "real" / "Talk [dQw4w9].wav").write_bytes(b"broken")
+        out = tmp_path / "out [" / "y].csv"
+        out.parent.mkdir()
+        result = CliRunner().invoke(app, ["manifest", f"folder:{tmp_path / 'set [1]'}", "--out", str(out)])
+        assert result.exit_code == 0, result.exception
+        said = " ".join(result.output.split())
+        assert "skipped folder/set [1]/real/Talk [dQw4w9]: " in said
+        assert "[/y].csv: 2 clips" in said
+        words = ["cache", str(out), "--out", str(tmp_path / "cache"), "--exclude-family", "[/no]"]
+        assert "nothing is excluded by '[/no]'" in CliRunner().invoke(app, words, catch_exceptions=False).output
+
+    @pytest.mark.parametrize("check", ["--check", "--no-check"])
+    def test_names_that_are_not_utf8_are_listed_and_skipped(self, tmp_path: Path, check: str) -> None:
+        for name in ("real/a.wav", "fake/b.wav", "fake/c.wav"):
+            samples.audio(tmp_path / "set" / name)
+        (tmp_path / "set" / "fake" / "c.wav").rename(tmp_path / "set" / "fake" / "caf\udce9.wav")
+        result = CliRunner().invoke(app, ["manifest", str(tmp_path / "set"), check, "--out", str(tmp_path / "o.csv")])
+        assert result.exit_code == 0, result.exception
+        assert "skipped folder/set/fake/caf\\xe9: " in " ".join(result.output.split())
+        assert [c.path.name for c in read_manifest(tmp_path / "o.csv")] == ["b.wav", "a.wav"]
+        words = ["audit", str(tmp_path / "set"), "--out", str(tmp_path / "o.txt"), "--no-near"]
+        assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+
+    def test_a_name_that_is_not_utf8_can_be_read_but_not_listed(self, tmp_path: Path) -> None:
+        path = samples.audio(tmp_path / "set" / "fake" / "a.wav")
+        path = path.rename(tmp_path / "set" / "fake" / "caf\udce9.wav")
+        assert len(read_audio(path)) == len(decode(path)[0]) == 1_600
+        result = CliRunner().invoke(app, ["manifest", f"folder:{tmp_path / 'set'}", "--out", str(tmp_path / "o.csv")])
+        assert isinstance(result.exception, DataError)
+        assert "have names that are not UTF-8" in str(result.exception)
 
     def test_manifest_can_be_trained_on(self, tmp_path: Path) -> None:
         for number in range(8):

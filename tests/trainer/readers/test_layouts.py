@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ def test_asvspoof_5_reads_nine_columns(tmp_path: Path) -> None:
         "E_0009538969": (1, "test", "A19", "C05", "E_1607"),
         "E_0000000020": (0, "test", "", "", "E_0231"),
     }
+
+
+@pytest.mark.parametrize(
+    ("make", "folder"), [(samples.asvspoof2019, "ASVspoof2019_LA_dev"), (samples.asvspoof5, "flac_D")]
+)
+def test_asvspoof_needs_the_audio_of_the_splits_that_are_asked_for(
+    tmp_path: Path, make: Callable[[Path], Path], folder: str
+) -> None:
+    root = make(tmp_path)
+    whole = open_dataset(root, Options(split="train"))
+    (place,) = root.rglob(folder)
+    place.rename(tmp_path / "away")
+    assert open_dataset(root, Options(split="train")).clips == whole.clips
+    for options in (Options(split="val"), Options(), Options(split="train", shares=(1.0, 0.0, 0.0))):
+        with pytest.raises(DataError, match=f"no folder {folder}"):
+            open_dataset(root, options)
 
 
 def test_fake_or_real_is_found_where_the_archive_nests_it(tmp_path: Path) -> None:

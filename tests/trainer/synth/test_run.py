@@ -169,12 +169,14 @@ def test_command_lists_its_makers_and_refuses_unknown_ones(tmp_path: Path) -> No
 
 def test_files_that_are_named_and_cannot_be_used_end_it_before_any_work(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.tsv").write_text("")
-    wrong = {
-        "--vocoder": ("nope.onnx", "no such file"),
-        "--fargan": ("nope", "no such file"),
-        "--sentences": ("empty.tsv", "no sentences"),
-    }
-    for option, (name, said) in wrong.items():
+    (tmp_path / "pointer.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    wrong = [
+        ("--vocoder", "nope.onnx", "no such file"),
+        ("--vocoder", "pointer.onnx", "not an ONNX file that can be loaded"),
+        ("--fargan", "nope", "no such file"),
+        ("--sentences", "empty.tsv", "no sentences"),
+    ]
+    for option, name, said in wrong:
         words = [str(manifest), "--makers", "griffinlim", "--out", str(tmp_path / "out"), option, str(tmp_path / name)]
         result = CliRunner().invoke(app, ["data", "synth", *words])
         assert isinstance(result.exception, DataError), result.output

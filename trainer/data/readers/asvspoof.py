@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.data.errors import DataError
-from trainer.data.readers.base import Layout, Options, Row, blank, by_stem, lines, only
+from trainer.data.readers.base import Layout, Options, Row, blank, by_stem, lines, only, wanted
 
 PARTS_2019 = {"train": ("train", "trn"), "dev": ("val", "trl"), "eval": ("test", "trl")}
 SUBSETS_2021 = {"progress": "val", "eval": "test"}  # further subsets, as "hidden", keep their names
@@ -34,18 +34,21 @@ def _detect_2019(root: Path) -> bool:
     return root.is_dir() and bool(_protocols_2019(root))
 
 
-def _rows_2019(root: Path, _options: Options) -> Iterator[Row]:
+def _rows_2019(root: Path, options: Options) -> Iterator[Row]:
     """Read lines of speaker, file, a column for physical access only, attack and key."""
     protocols = _protocols_2019(root)
     if not protocols:
         raise DataError(f"{root}: no protocol ASVspoof2019.LA.cm.*.txt")
     for part, protocol in protocols.items():
-        folder = only(root.rglob(f"ASVspoof2019_LA_{part}"), f"folder ASVspoof2019_LA_{part}", root) / "flac"
+        split, places = PARTS_2019[part][0], list(root.rglob(f"ASVspoof2019_LA_{part}"))
+        if not places and not wanted(split, options):
+            continue
+        folder = only(places, f"folder ASVspoof2019_LA_{part}", root) / "flac"
         for speaker, name, _, attack, key, *_ in lines(protocol, 5):
             yield Row(
                 folder / f"{name}.flac",
                 key,
-                split=PARTS_2019[part][0],
+                split=split,
                 family=blank(attack),
                 source="ASVspoof 2019 LA",
                 group=speaker,
@@ -112,7 +115,7 @@ def _protocols_5(root: Path) -> dict[str, Path]:
     return {name: only(paths, name, root) for name in PARTS_5 if (paths := list(root.rglob(name)))}
 
 
-def _rows_5(root: Path, _options: Options) -> Iterator[Row]:
+def _rows_5(root: Path, options: Options) -> Iterator[Row]:
     """Read lines of speaker, file, sex, codec, its quality and seed, kind and name of the attack, key, a spare."""
     protocols = _protocols_5(root)
     if not protocols:
@@ -120,6 +123,8 @@ def _rows_5(root: Path, _options: Options) -> Iterator[Row]:
     for name, protocol in protocols.items():
         split, folders = PARTS_5[name]
         places = [p for f in folders for p in root.rglob(f) if p.is_dir()]
+        if not places and not wanted(split, options):
+            continue
         if not places:
             raise DataError(f"{root}: no folder {' or '.join(folders)} with the audio of {name}")
         for words in lines(protocol, 9):

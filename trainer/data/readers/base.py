@@ -104,7 +104,10 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
             continue
         if clip.id in clips or clip.id in skipped:
             raise DataError(f"{root}: id {clip.id!r} occurs twice")
-        if clip.path.is_file():
+        place = str(clip.path.absolute())
+        if readable(place) != place:  # a manifest, which is text, cannot name it
+            skipped[readable(clip.id)] = f"{readable(str(clip.path))}: a name that is not UTF-8; rename it"
+        elif clip.path.is_file():
             clips[clip.id], columns[clip.id] = clip, row.columns
         else:
             skipped[clip.id] = f"{clip.path}: listed but not there"
@@ -112,7 +115,8 @@ def read(layout: Layout, root: Path, options: Options) -> Dataset:
     if clips and not chosen:
         raise DataError(f"{root}: no clip in split {options.split!r}; there are {_splits(clips.values(), options)}")
     if not chosen:
-        raise DataError(f"{root}: no clip to use as {layout.name}; {len(skipped)} are listed but not there")
+        why = f"{len(skipped)} are listed but not there, or have names that are not UTF-8"
+        raise DataError(f"{readable(str(root))}: no clip to use as {layout.name}; {why}")
     return Dataset(layout.name, root, chosen, skipped, {c.id: columns[c.id] for c in chosen}, frozenset(words))
 
 
@@ -143,6 +147,11 @@ def identity(layout: str, root: Path, path: Path) -> str:
     """Id of a file: the layout and the path below ``root``, without its suffix."""
     below = path.relative_to(root) if path.is_relative_to(root) else Path(*path.parts[-4:])
     return f"{layout}/{below.with_suffix('').as_posix()}"
+
+
+def readable(name: str) -> str:
+    r"""Write the bytes of a file's name that are not UTF-8 as ``\xe9``: nothing else can print or store them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _group(row: Row, column: str) -> str:
@@ -232,6 +241,11 @@ def only(found: Iterable[Path], what: str, root: Path) -> Path:
         names = ", ".join(str(p) for p in paths)
         raise DataError(f"{root}: " + (f"more than one {what}: {names}" if paths else f"no {what}"))
     return paths[0]
+
+
+def wanted(split: str, options: Options) -> bool:
+    """Whether clips that are published as ``split`` are asked for; all are when splits are dealt out anew."""
+    return options.shares is not None or options.split in (None, split)
 
 
 def blank(word: str) -> str:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamdet.features.logmel import FloatArray
 from trainer.data.audio import read_audio
 from trainer.data.errors import DataError
+from trainer.data.labels import digest
 from trainer.data.manifest import Clip
-
-
-def digest(samples: FloatArray) -> str:
-    """Hash of the samples themselves: equal for equal audio, whatever file format or name it has."""
-    return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True)

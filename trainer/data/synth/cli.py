@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trainer.data.errors import DataError
+from trainer.options import Seed
 from trainer.progress import shown
 
 if TYPE_CHECKING:
-    from trainer.data.synth.base import Maker
+    from trainer.data.synth.base import Maker, Tools
     from trainer.data.synth.run import Report
     from trainer.data.synth.work import Order
 
@@ -45,7 +47,7 @@ def synth(
     processes: Annotated[int, typer.Option(help="Processes that work side by side.", min=1)] = 1,
     list_makers: Annotated[bool, typer.Option("--list", help="Say which makers can run here, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done as JSON on standard output.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Make synthetic speech of human clips and of sentences; goes on where a stopped run ended.
 
@@ -68,7 +70,7 @@ def synth(
         return
     if out is None:
         raise typer.BadParameter("say where to", param_hint="--out")
-    _refuse_missing([*tools.vocoders, *([tools.fargan] if tools.fargan else [])], sentences)
+    _refuse_unusable(tools, sentences)
     chosen = _chosen(known, makers)
     report = _run(chosen, manifests or [], Order(out, tools, sentences, seconds, seed), per_maker, processes, split)
     for name, why in sorted(report.failed.items()):
@@ -85,17 +87,20 @@ def synth(
     typer.echo(f"{out / 'manifest.csv'}: {made}; {report.kept} were there, {len(report.failed)} skipped")
 
 
-def _refuse_missing(programs: list[Path], sentences: Path | None) -> None:
+def _refuse_unusable(tools: Tools, sentences: Path | None) -> None:
     """Refuse files that were named and cannot be used, before any work.
 
     Raises:
-        DataError: one is not there, or the sentences are malformed.
+        DataError: one is not there, a vocoder is no network, or the sentences are malformed.
     """
     from trainer.data.synth.base import Sentences
+    from trainer.data.synth.makers.vocoder import vocoders
 
-    for path in programs:
+    for path in (*tools.vocoders, *([tools.fargan] if tools.fargan else [])):
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+    for vocoder in vocoders(tools.vocoders):
+        vocoder.session  # noqa: B018 - loads it
     if sentences is not None:
         Sentences(sentences).by_language  # noqa: B018 - reads it
 
@@ -157,5 +162,5 @@ def _list(known: dict[str, Maker], *, as_json: bool) -> None:
     table = Table("maker", "makes", "here", "licence")
     for row in rows:
         here = f"no: {row['missing']}" if row["missing"] else "yes" if row["default"] else "yes, when named"
-        table.add_row(str(row["name"]), str(row["makes"]), here, str(row["licence"]))
+        table.add_row(*(Text(str(cell)) for cell in (row["name"], row["makes"], here, row["licence"])))
     Console().print(table)

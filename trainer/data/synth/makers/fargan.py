@@ -18,7 +18,7 @@ class Fargan:
     """J.-M. Valin et al., "Very Low Complexity Speech Synthesis Using Framewise Autoregressive GAN" (2024).
 
     Args:
-        program: ``fargan_demo`` of Opus 1.5 or newer; None looks for it on the path.
+        program: ``fargan_demo`` of Opus 1.6 or newer (before, a frame had 36 features); None looks for it on the path.
     """
 
     name, family, licence, default = "fargan", "cs-fargan", "BSD-3-Clause (Opus)", True
@@ -30,7 +30,7 @@ class Fargan:
     def missing(self) -> str:
         """See :class:`trainer.data.synth.base.Copier`."""
         if self._program is None:
-            return "build fargan_demo from the source of Opus 1.6 (docs/data.md says how) and give --fargan"
+            return "build fargan_demo from the source of Opus 1.6 or newer (docs/data.md says how) and give --fargan"
         return "" if self._program.is_file() else f"{self._program} is not there"
 
     def copy(self, samples: FloatArray, rng: Rng) -> Made:  # noqa: ARG002

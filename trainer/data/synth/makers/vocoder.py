@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import soxr
 
+from streamdet.engine.onnx import LOAD_FAILURES
 from streamdet.engine.runtime import session_options
 from streamdet.features.logmel import FloatArray
 from trainer.data.errors import DataError
@@ -62,14 +63,22 @@ class OnnxVocoder:
         return "" if self._path.is_file() else f"{self._path} is not there"
 
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(self._path, session_options(), providers=["CPUExecutionProvider"])
+    def session(self) -> onnxruntime.InferenceSession:
+        """The network, loaded.
+
+        Raises:
+            DataError: the file is none that ONNX Runtime can load.
+        """
+        try:
+            return onnxruntime.InferenceSession(self._path, session_options(), providers=["CPUExecutionProvider"])
+        except LOAD_FAILURES as error:
+            raise DataError(f"{self._path}: not an ONNX file that can be loaded; fetch it anew ({error})") from error
 
     def copy(self, samples: FloatArray, rng: Rng) -> Made:  # noqa: ARG002
         """See :class:`trainer.data.synth.base.Copier`."""
         loud = samples * np.float32(0.5 / (np.abs(samples).max() + 1e-9))
         mel = mel_spectrogram(np.asarray(soxr.resample(loud, RATE, self.config.rate), np.float32), self.config)
-        (result, *_) = self._session.run(None, {self._session.get_inputs()[0].name: mel[None]})
+        (result, *_) = self.session.run(None, {self.session.get_inputs()[0].name: mel[None]})
         return Made(np.asarray(result, np.float32).ravel(), self.config.rate, self._path.stem)
 
 

@@ -93,9 +93,10 @@ def calibrate_and_show(config: Config, path: Path | None, *, as_json: bool, seco
         hint = "" if path is not None else "; --config FILE writes it to a configuration"
         print(f"max_streams = {found.max_streams}{hint}\n({RULE}; {found.held} were held)", flush=True)
     if path is not None:
+        new = "" if path.exists() else ", which is new"  # a wrong name would make a file that nobody reads
         write_setting(path, "max_streams", found.max_streams)
         if not as_json:
-            print(f"written to {path}")
+            print(f"written to {path}{new}")
 
 
 def _progress(display: bars.Progress) -> Progress:

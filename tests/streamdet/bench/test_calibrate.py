@@ -154,7 +154,9 @@ def test_the_result_is_printed_and_written(
         assert json.loads(printed)["max_streams"] == 14
     else:
         assert printed.startswith("max_streams = 14\n")
-        assert printed.endswith(f"written to {path}\n")
+        assert printed.endswith(f"written to {path}, which is new\n")
+        calibrate_and_show(Config(), path, as_json=False, seconds=1.0)
+        assert capsys.readouterr().out.endswith(f"written to {path}\n")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, Playwright, expect, sync_playwright
 
 from streamdet.evidence.chain import read_entries
 from trainer.export import ExportReport
@@ -169,6 +169,12 @@ def test_streams_alerts_and_every_control(rig: Rig, alerted: str, open_page: Ope
     rig.end("second")
 
 
+def places(of: Locator) -> list[tuple[float, float]]:
+    """Where elements begin from the top, and how high they are: of one moment, as what is above them may still move."""
+    boxes = of.evaluate_all("all => all.map(one => one.getBoundingClientRect()).map(box => [box.y, box.height])")
+    return [(y, height) for y, height in boxes]
+
+
 def test_what_is_recorded_is_played_shown_verified_and_chained(
     tmp_path: Path, open_page: Open, speech: np.ndarray
 ) -> None:
@@ -189,11 +195,9 @@ def test_what_is_recorded_is_played_shown_verified_and_chained(
         expect(alert.locator("output")).to_contain_text(f"/ 0:{length:04.1f}")
         expect(alert.locator("output")).not_to_contain_text("0:00.0 /")
         alert.get_by_role("button", name="Pause").click()
-        boxes = [one.bounding_box() for one in alert.locator(".actions > *").all()]
-        assert len({(box["y"], box["height"]) for box in boxes if box is not None}) == 1  # the link is like the buttons
+        assert len(set(places(alert.locator(".actions > *")))) == 1  # the link is like the buttons
         page.set_viewport_size({"width": 360, "height": 740})
-        boxes = [one.bounding_box() for one in alert.locator(".actions > *").all()]
-        assert len({box["y"] for box in boxes if box is not None}) == 1  # and all have room on a phone
+        assert len({y for y, _ in places(alert.locator(".actions > *"))}) == 1  # and all have room on a phone
         with page.context.expect_page() as opened:
             alert.get_by_role("link", name="Picture").click()
         wait_for(lambda: opened.value.evaluate("document.querySelector('img')?.naturalWidth > 400"))

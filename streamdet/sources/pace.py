@@ -49,7 +49,7 @@ class Pace:
     """Tells when sound is due that comes as it is spoken, by the earliest that some came lately.
 
     However large the pieces are in which it comes, none is due later than it can come: what came late, after a pause or
-    because nobody looked, does not count. What comes faster than it is spoken is due already.
+    because nobody looked, does not count. What comes faster than it is spoken is there before it is due.
     """
 
     def __init__(self) -> None:
